@@ -17,7 +17,7 @@ from pkgutil import iter_modules
 from types import FunctionType
 from typing import Any
 
-from flambeau import border, out
+from flambeau import border, missing, out
 from flambeau.runtime.recorder import Function, Tensor
 
 #: The namespaces that functions can name in `free`: modules below `flambeau`, "" being that itself.
@@ -39,7 +39,8 @@ class Declaration:
     call      the function.
     free      the namespaces in which it is a function, such as "flambeau" and "nn.functional".
     method    whether it is a method of Tensor.
-    in_place  the function that stores the result in the first operand, which is the method `name_`; or None.
+    in_place  the function that stores the result in the first operand, which is the method `name_`, and a function where PyTorch
+              has one of that name; or None.
     aliases   further names, in all of these places.
     samples   calls for the generated tests (`dialects.record.Sample`, with everything that is an array passed as a tensor), or
               `Unsampled`; None where they have been forgotten, which a test refuses.
@@ -96,6 +97,8 @@ def declare(
         if in_place is not None:
             _take(_methods, known + "_", made, "Tensor")
             setattr(Tensor, known + "_", in_place)
+            if TOP in made.free and missing.has(TOP, known + "_"):
+                _take(_names[TOP], known + "_", in_place, TOP)
     DECLARED.append(made)
 
 

@@ -193,7 +193,11 @@ def text(self: Tensor) -> str:
 
 @declared(method="__complex__", samples=_LOOKS)
 def as_complex(self: Tensor) -> complex:
-    """`complex(x)`, of a tensor with one element."""
+    """`complex(x)`, of a tensor with one element. Raises ValueError for another number of them."""
+    if numel(self) != 1:
+        raise ValueError(
+            f"[complex] a tensor of shape {self.shape} has {numel(self)} elements, not one. Index it first."
+        )
     return complex(recorder.item(self))
 
 

@@ -31,6 +31,16 @@ def knows(owner: str) -> bool:
     return owner in _torch_names()
 
 
+def has(owner: str, name: str) -> bool:
+    """Whether PyTorch has a name under one of ours."""
+    return name in _torch_names()[owner]
+
+
+def names(owner: str) -> frozenset[str]:
+    """The names that PyTorch has under one of ours."""
+    return _torch_names()[owner]
+
+
 def text(owner: str, name: str, called: str = "", there: Any = ()) -> str:
     """What is said of a name that `owner` (a module's name, "Tensor", "Module") has not; users see the owner as `called`, and
     `there` are the names that it has."""

@@ -17,7 +17,7 @@ import traceback
 import types
 import unittest
 import warnings
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +75,10 @@ def is_listed_apart(name: str) -> bool:
 def ours(op: Any) -> Any:
     """What a program gets that imports flambeau as torch. Raises Absent where there is none."""
     call = op.op
-    if isinstance(call, types.FunctionType) and call.__module__.startswith("torch.testing"):
-        scope = {**call.__globals__, "torch": fb, "np": np, "F": fb.nn.functional}
-        return types.FunctionType(call.__code__, scope, call.__name__, call.__defaults__, _closure(call))
-    path = op.name.split(".")
+    if _is_of_tests(call):
+        return _rescoped(call)
+    name = getattr(call, "__name__", "")
+    path = [name] if op.name == f"_{name}" else op.name.split(".")  # the entry is called otherwise than the function
     try:
         is_method = path[0].startswith("__") or not hasattr(fb, path[0]) or isinstance(getattr(fb, path[0]), fb.dtype)
         found: Any = fb.Tensor if is_method else fb
@@ -87,6 +87,20 @@ def ours(op: Any) -> Any:
     except (AttributeError, ImportError) as error:
         raise Absent(_short(error)) from None
     return found
+
+
+def _rescoped(call: Any) -> Any:
+    """A function of PyTorch's tests, with the wrappers that it calls, which finds flambeau where it says torch."""
+    known = {n: call.__globals__.get(n) for n in call.__code__.co_names if n.startswith("gradcheck_wrapper")}
+    scope = {**call.__globals__, "torch": fb, "np": np, "F": fb.nn.functional}
+    scope.update({n: _rescoped(f) for n, f in known.items() if f is not None})
+    made = types.FunctionType(call.__code__, scope, call.__name__, call.__defaults__, _closure(call))
+    made.__kwdefaults__ = call.__kwdefaults__
+    return made
+
+
+def _is_of_tests(call: Any) -> bool:
+    return isinstance(call, types.FunctionType) and call.__module__.startswith("torch.testing")
 
 
 def _closure(call: Any) -> Any:
@@ -235,6 +249,17 @@ def gradients(results: Any, leaves: list[Any], module: Any) -> list[Any]:
     return list(module.autograd.grad(total, leaves, allow_unused=True))
 
 
+def checked(op: Any) -> Any:
+    """What PyTorch's own tests of gradients make of a call that reads a triangle: its gradient is that of the triangle."""
+    wrapper = op.gradcheck_wrapper
+    named = getattr(getattr(wrapper, "__code__", None), "co_names", ())
+    return wrapper if any("triangular" in n for n in (*named, wrapper.__name__)) else _plain
+
+
+def _plain(call: Any, *args: Any, **kwargs: Any) -> Any:
+    return call(*args, **kwargs)
+
+
 def undropped(op: Any, sample: Any) -> Any:
     """The sample, told to drop nothing where it would drop at random on the way."""
     if op.name == "nn.functional.multi_head_attention_forward":
@@ -273,7 +298,7 @@ def check_sample(op: Any, call: Any, sample: Any) -> bool:
     sample = undropped(op, sample)
     given = (sample.input, sample.args, sample.kwargs)
 
-    def run() -> tuple[Any, list[Any]]:
+    def run(call: Any) -> tuple[Any, list[Any]]:
         leaves: list[Any] = []
         shared: dict[Any, Any] = {}
         first, args, kwargs = (converted(v, leaves, shared) for v in given)
@@ -284,7 +309,8 @@ def check_sample(op: Any, call: Any, sample: Any) -> bool:
     def exact() -> tuple[list[Any], list[Any]]:
         first, args, kwargs = wide = tuple(map(in_float64, given))
         made = sample.output_process_fn_grad(op.op(first, *args, **kwargs))
-        return flat(made), gradients(made, leaves_of(wide), torch)
+        alike = sample.output_process_fn_grad(checked(op)(op.op, first, *args, **kwargs))
+        return flat(made), gradients(alike, leaves_of(wide), torch)
 
     nearer = []
 
@@ -296,7 +322,7 @@ def check_sample(op: Any, call: Any, sample: Any) -> bool:
                 raise
             nearer.append(what)
 
-    made, leaves = run()
+    made, leaves = run(call)
     wanted = sample.output_process_fn_grad(op.op(sample.input, *sample.args, **sample.kwargs))
     mine, theirs = flat(made), flat(wanted)
     assert len(mine) == len(theirs), f"there are {len(mine)} results, not {len(theirs)}"
@@ -304,10 +330,13 @@ def check_sample(op: Any, call: Any, sample: Any) -> bool:
         near("result", i, x, y, rtol, atol, values, 0)
     if not op.supports_autograd or not values:
         return bool(nearer)
+    wanted = sample.output_process_fn_grad(checked(op)(op.op, sample.input, *sample.args, **sample.kwargs))
     expected = gradients(wanted, leaves_of(given), torch)
+    wrapped = partial(_rescoped(checked(op)), call)
+    made, leaves = run(wrapped)
     found = gradients(made, leaves, fb)
     assert len(found) == len(expected) or not any(e is not None for e in expected), "there are no gradients"
-    again, others = run()
+    again, others = run(wrapped)
     [r.tolist() for r in flat(again) if isinstance(r, fb.Tensor)]
     looked = gradients(again, others, fb)
     for kind, each in (("gradient", found), ("gradient after a look", looked)):

@@ -11,7 +11,7 @@ import flambeau.nn.functional as F
 import function_cases as fc
 import numpy as np
 import pytest
-from flambeau import declarations
+from flambeau import declarations, missing
 from flambeau.compiler.tools import report
 from flambeau.declarations import Unsampled
 from flambeau.dialects.dtypes import float32, float64
@@ -83,6 +83,17 @@ def test_what_is_declared_is_there_under_every_name():
                 assert inspect.getattr_static(Tensor, name) is not None
             if d.in_place is not None:
                 assert inspect.getattr_static(Tensor, name + "_") is d.in_place
+
+
+def test_what_pytorch_has_in_place_as_a_function_is_one_here():
+    there = [name for name in declarations.names(declarations.TOP) if name.endswith("_")]
+    assert len(there) > 65 and not [n for n in there if not missing.has("flambeau", n)]
+    absent = [n for n in missing.names("flambeau") if n.endswith("_") and not n.startswith("_") and not hasattr(fb, n)]
+    assert absent == ["resize_as_sparse_"]
+    x = fb.tensor([0.0, 1.0])
+    assert fb.exp_(x) is x and fb.clamp_(x, max=2) is x and x.tolist() == [1.0, 2.0]
+    assert fb.positive(x) is x and fb.dropout_(x, 0.5, False) is x
+    assert fb.dropout_(x, 1.0, True) is x and x.tolist() == [0.0, 0.0]
 
 
 # ---- one semantics: op by op, fused, from strided operands, in place

@@ -178,3 +178,19 @@ def test_nodes_lead_on_where_a_derivative_has_imported_only_a_part_of_a_trace():
     (g,) = fb.autograd.grad((u * u).sum(), a, create_graph=True)
     assert names(v.grad_fn) == ("CosBackward0", ("ExpBackward0", ("AccumulateGrad",)))
     assert np.allclose(v.tolist(), np.cos(np.e)) and g.requires_grad
+
+
+def test_edges_stand_for_tensors():
+    x = fb.ones(3, requires_grad=True)
+    y = x.exp() * 2
+    leaf, result = graph.get_gradient_edge(x), graph.get_gradient_edge(y)
+    assert (leaf.node.name(), result.node.name()) == ("AccumulateGrad", "MulBackward0")
+    assert leaf.output_nr == 0 and leaf.ownership_token is x and result.node == y.grad_fn
+    edge = graph.get_gradient_edge(y.sum())
+    (found,) = autograd.grad(edge, leaf, retain_graph=True)
+    np.testing.assert_allclose(found.numpy(), 2 * np.e, rtol=1e-6)
+    autograd.backward(y.sum(), inputs=[leaf])
+    np.testing.assert_allclose(x.grad.numpy(), 2 * np.e, rtol=1e-6)
+    assert graph.get_gradient_edge(fb.ones(4, requires_grad=True).split(2)[1].max(0)[0]).output_nr == 0
+    with pytest.raises(RuntimeError, match=r"\[get_gradient_edge\] the tensor does not require grad\."):
+        graph.get_gradient_edge(fb.ones(1))

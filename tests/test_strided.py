@@ -123,3 +123,57 @@ def test_gradients_add_up_where_windows_overlap():
     z.as_strided((2, 2), (6, 1), 1).mul_(3)
     z.sum().backward()
     assert y.grad[0].tolist() == [1, 3, 3, 1, 1, 1] and y.grad.sum().item() == 24 + 8
+
+
+# ---- what a view is of ------------------------------------------------------------------------------------------
+
+
+def test_a_view_says_what_it_is_of():
+    x = fb.arange(6.0).reshape(2, 3).clone()
+    for shown in (x[1], x.T, x[0, 1:], x.view(3, 2), x.expand(4, 2, 3)):
+        assert shown._is_view() and shown._base.tolist() == [[0, 1, 2], [3, 4, 5]]
+    for own in (x, x.detach(), x.data, x + 1, x[[0]]):
+        assert not own._is_view() and own._base is None
+    x[1]._base[0, 0] = 9
+    assert x.tolist()[0] == [9, 1, 2]
+
+
+def test_a_base_keeps_its_history():
+    x = fb.ones(3, requires_grad=True)
+    assert x[0]._is_view() and x[0]._base.requires_grad
+    (x * 2)[1:]._base.sum().backward()
+    assert x.grad.tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        "a[1]",
+        "a[:, ::2]",
+        "a.T",
+        "a[1:, 1]",
+        "a.reshape(6, 4)[2:, 1:3]",
+        "a.transpose(2, 0, 1)[1]",
+        "a[0, 0, 0]",
+        "a[2:]",
+    ],
+)
+def test_what_a_view_shows_of_shared_memory_is_copied_when_it_is_read(of):
+    """Also of memory that NumPy writes afterwards."""
+    array = np.arange(24.0, dtype=np.float32).reshape(2, 3, 4)
+    x = fb.from_numpy(array)
+    shown = eval(of.replace("transpose", "permute"), {"a": x})
+    found, wanted = shown * 2, eval(of, {"a": array}) * 2
+    array[:] = -1
+    np.testing.assert_array_equal(found.numpy(), wanted)
+    np.testing.assert_array_equal((shown + 0).numpy(), eval(of, {"a": array}))
+
+
+def test_writes_that_overlap_what_they_read_read_first():
+    x = fb.arange(6.0)
+    x[1:].copy_(x[:-1])
+    assert x.tolist() == [0, 0, 1, 2, 3, 4]
+    x[1:] += x[:-1]
+    assert x.tolist() == [0, 0, 1, 3, 5, 7]
+    y = fb.arange(4.0).reshape(2, 2).clone()
+    assert y.copy_(y.T).tolist() == [[0, 2], [1, 3]]

@@ -126,6 +126,7 @@ def names(module: types.ModuleType) -> str:
     """A module: what it declares is written out, the rest is imported from where it is defined."""
     place = module.__name__.removeprefix("flambeau").removeprefix(".") or "flambeau"
     declared = {n: d for d in DECLARED if place in d.free for n in d.names}
+    stored = {n + "_": d for d in DECLARED if place == "flambeau" and d.in_place for n in d.names}
     every = {n: d for d in DECLARED if "flambeau" in d.free for n in d.names} if place == "special" else {}
     head, functions, imports, others = HEAD, "", "", ""
     for name in sorted({*module.__all__, *(["__version__"] if place == "flambeau" else [])}):
@@ -133,6 +134,8 @@ def names(module: types.ModuleType) -> str:
         made = declared.get(name) or next((d for d in every.values() if _same(d.call, value)), None)
         if made is not None and not is_elsewhere(made):
             functions += function(name, made)
+        elif name in stored:
+            functions += function(name, stored[name], stores=True)
         elif name in _OF_HEAD:
             head = re.sub(rf"\bimport (.*)\b{name}$", rf"import \1{name} as {name}", head, flags=re.M)
             head = head.replace(f"import {name},", f"import {name} as {name},")

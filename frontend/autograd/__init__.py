@@ -27,7 +27,7 @@ from flambeau.declarations import Unsampled, attribute, declare
 
 _GRADIENTS = Unsampled("changes the gradient history of tensors that are there: see the tests of gradients")
 declare(requires_grad_, "requires_grad_", method=True, samples=_GRADIENTS)
-declare(detach_, "detach_", method=True, samples=_GRADIENTS)
+declare(detach_, "detach_", free="flambeau", method=True, samples=_GRADIENTS)
 declare(backward_of, "backward", method=True, samples=_GRADIENTS)
 declare(tensor_hooks.register_hook, "register_hook", method=True, samples=_GRADIENTS)
 declare(tensor_hooks.retain_grad, "retain_grad", method=True, samples=_GRADIENTS)

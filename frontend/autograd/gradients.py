@@ -12,6 +12,7 @@ from typing import Any
 
 from flambeau import along_history, anomaly, expansions, inline, tensor_hooks
 from flambeau.autograd.grad_mode import enable_grad
+from flambeau.autograd.graph import listed
 from flambeau.dialects.tape.common import ops
 from flambeau.function import Static, Tensors, function
 from flambeau.functions import assemble, create
@@ -71,7 +72,7 @@ def backward(
 def _run_backward(
     outs: list[Tensor], given: list[Tensor | None], retain_graph: bool | None, create_graph: bool, inputs: Any
 ) -> None:
-    wanted = [inputs] if isinstance(inputs, Tensor) else inputs
+    wanted = None if inputs is None else listed(inputs)
     retain = create_graph if retain_graph is None else bool(retain_graph)
     if (
         create_graph
@@ -132,7 +133,7 @@ def grad(
     Raises RuntimeError for an input that does not matter, unless `allow_unused`, which gives None for it, or `materialize_grads`,
     which gives zeros in its shape; ValueError for these two against each other.
     """
-    outs, ins = ([x] if isinstance(x, Tensor) else list(x) for x in (outputs, inputs))
+    outs, ins = listed(outputs), listed(inputs)
     given = [grad_outputs] if grad_outputs is None or isinstance(grad_outputs, Tensor) else list(grad_outputs)
     given = given * len(outs) if given == [None] else given
     if materialize_grads and allow_unused is False:

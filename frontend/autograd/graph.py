@@ -216,8 +216,11 @@ def _camel(name: str) -> str:
 @attribute("grad_fn")
 def node_of(tensor: Tensor) -> Node | None:
     """`tensor.grad_fn`: what made it, None for leaves and for what does not require grad."""
-    if not tensor.requires_grad or tensor.is_leaf:
-        return None
+    return None if not tensor.requires_grad or tensor.is_leaf else _node(tensor)
+
+
+def _node(tensor: Tensor) -> Node:
+    """What made a tensor that requires grad; of a leaf, what its gradient arrives at."""
     view = recorder.view_info(tensor)[0]
     slot = recorder.known_history(tensor)
     found = None if slot is None else _RecordedEntries(recorder.trace_export()).go_on()
@@ -229,6 +232,29 @@ def node_of(tensor: Tensor) -> Node | None:
         finally:
             recorder.region_end()
     return Node(found, found.root(slot), view if view is not None and view.steps else None)
+
+
+class GradientEdge(NamedTuple):
+    """A place in the history: a node, which of its results, and the tensor that stands for it."""
+
+    node: Node
+    output_nr: int
+    ownership_token: Tensor
+
+
+def get_gradient_edge(tensor: Tensor) -> GradientEdge:
+    """Where a tensor is in the history: what `grad` and `backward` take in its place. Raises RuntimeError for one that does not
+    require grad."""
+    if not tensor.requires_grad:
+        raise RuntimeError("[get_gradient_edge] the tensor does not require grad. Call requires_grad_() first.")
+    node = _node(tensor)
+    return GradientEdge(node, node.result, tensor)
+
+
+def listed(given: Any) -> list[Any]:
+    """One tensor, or several, as a list; those of edges."""
+    several = [given] if isinstance(given, Tensor | GradientEdge) else given
+    return [x.ownership_token if isinstance(x, GradientEdge) else x for x in several]
 
 
 def reaches_others(outputs: Sequence[Tensor], ours: Sequence[Tensor]) -> bool:
@@ -283,12 +309,14 @@ def register_multi_grad_hook(
 
 
 __all__ = [
+    "GradientEdge",
     "Node",
     "disable_saved_tensors_hooks",
+    "get_gradient_edge",
     "register_multi_grad_hook",
     "save_on_cpu",
     "saved_tensors_hooks",
 ]
 
-_border.publish(globals(), ["register_multi_grad_hook"])
+_border.publish(globals(), ["get_gradient_edge", "register_multi_grad_hook"])
 __getattr__ = _missing.module_getattr("flambeau.autograd.graph")

@@ -27,9 +27,6 @@ def relu(input: Tensor_):
     return ops.select(x <= 0, x.like(0), x)
 
 
-declare(relu.inplace, "relu_", free="flambeau", samples=unary())  # type: ignore[attr-defined]
-
-
 @function(free="flambeau nn.functional", method=True, in_place=True, samples=unary())
 def sigmoid(input: Tensor_):
     """1 / (1 + exp(-x))."""

@@ -201,6 +201,7 @@ def _pointed(op: str, input: Tensor, indices: Any) -> tuple[Picker, ...]:
 
 
 @declared(
+    free="flambeau",
     method=True,
     samples=calls(
         lambda: [

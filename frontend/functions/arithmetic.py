@@ -201,11 +201,12 @@ def neg(input: Tensor_):
     return ops.neg(*promoted("neg", input, number_only=True))
 
 
-@function(free="flambeau", method=True, samples=unary())
-def positive(input: Tensor_):
-    """`+input`. Raises RuntimeError for bools."""
-    (x,) = promoted("positive", input, number_only=True)
-    return x
+@declared(free="flambeau", method=True, samples=unary())
+def positive(input: Tensor) -> Tensor:
+    """`+input`: the tensor itself. Raises RuntimeError for bools."""
+    if input.dtype is bool_:
+        raise RuntimeError("[positive] a bool has no sign. Cast it to a number first.")
+    return input
 
 
 @function(free="flambeau", method=True, in_place=True, aliases="absolute", samples=unary())

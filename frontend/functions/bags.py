@@ -171,6 +171,21 @@ def limited(input: Tensor, weight: Tensor, max_norm: float | None, norm_type: fl
 
 
 @declared(
+    free="flambeau",
+    samples=calls(
+        lambda: [
+            call(data(5, 4), index(5, 2, 3), 1.0, 2.0, gradient=False),
+            call(data(5, 4), index(5, 3), 1.5, 1.0, gradient=False),
+        ]
+    ),
+)
+def embedding_renorm_(input: Tensor, indices: Tensor, max_norm: float, norm_type: float) -> Tensor:
+    """The table with those of its rows scaled down that are at `indices` and whose norm of `norm_type` is above `max_norm`."""
+    limited(indices, input, max_norm, norm_type)
+    return input
+
+
+@declared(
     free="nn.functional",
     samples=calls(
         lambda: [

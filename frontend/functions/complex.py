@@ -128,7 +128,7 @@ def conj_physical(input: Tensor) -> Tensor:
     return conj(input)
 
 
-@declared(method=True, samples=_ANY)
+@declared(free="flambeau", method=True, samples=_ANY)
 def conj_physical_(input: Tensor) -> Tensor:
     """The tensor with its elements conjugated."""
     return _conj_in_place(input) if input.dtype.is_complex else input

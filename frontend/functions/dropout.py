@@ -5,10 +5,11 @@ In: a tensor and a probability. Out: the same shape; the tensor itself unless `t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from flambeau import generator as generators
-from flambeau.declarations import declared
+from flambeau.declarations import declare, declared
 from flambeau.dialects.builder import Value
 from flambeau.function import Function, Operand, Static, Stream_, Tensor_, function, inplace
 from flambeau.functions.common import check_floating, ops
@@ -99,7 +100,7 @@ def _forms(rule: Any, *names: str) -> dict[str, tuple[Function, Function]]:
     return {n: (function(name=n)(rule), inplace(name=n)(rule)) for n in names}
 
 
-_FORMS = _forms(_by_channel, "dropout1d", "dropout2d", "dropout3d") | _forms(
+_FORMS = _forms(_by_channel, "dropout1d", "dropout2d", "dropout3d", "feature_dropout") | _forms(
     _alpha, "alpha_dropout", "feature_alpha_dropout"
 )
 
@@ -155,3 +156,35 @@ def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace
 def feature_alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
     """`alpha_dropout` of whole channels of [batch, channels, ...]. Raises ValueError for p outside of [0, 1]."""
     return _dropped("feature_alpha_dropout", input, p, training, inplace, True)
+
+
+# ---- in place, as functions ------------------------------------------------------------------------------------
+
+
+def _stored(name: str, whole: Callable[..., Tensor], *shape: int) -> None:
+    def in_place(input: Tensor, p: float, train: bool) -> Tensor:
+        return whole(input, p, train, True)
+
+    in_place.__doc__ = f"`{whole.__name__}` in place."
+    declare(in_place, name, free="flambeau", samples=_samples_of_training(*shape))
+
+
+def _samples_of_training(*shape: int) -> Samples:
+    return calls(
+        lambda: [
+            call(data(*shape), 0.25, True, gradient=False),
+            call(data(*shape), 0.25, False, gradient=False),
+            call(data(*shape), 1.5, True, error=(ValueError, "p is 1.5")),
+        ]
+    )
+
+
+def _of_channels(input: Tensor, p: float, train: bool, inplace: bool) -> Tensor:
+    return _dropped("feature_dropout", input, p, train, inplace)
+
+
+_of_channels.__name__ = "feature_dropout"
+_stored("dropout_", dropout, 3, 4)
+_stored("feature_dropout_", _of_channels, 2, 3, 4)
+_stored("alpha_dropout_", alpha_dropout, 3, 4)
+_stored("feature_alpha_dropout_", feature_alpha_dropout, 2, 3, 4)

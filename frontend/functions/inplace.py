@@ -33,6 +33,7 @@ def pow_(input: Tensor, exponent: Any) -> Tensor:
 
 
 @declared(
+    free="flambeau",
     method=True,
     aliases="clip_",
     samples=calls(

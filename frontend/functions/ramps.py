@@ -244,11 +244,12 @@ def logspace(
     requires_grad: bool = False,
 ) -> Tensor:
     """`base` to the power of `steps` evenly spaced numbers from `start` to `end`, both included. Raises RuntimeError for negative
-    steps."""
+    steps and for tensors of more than one element."""
     there = place(device)
     if isinstance(steps, bool) or not isinstance(steps, int | Size):
         raise TypeError(f"[logspace] steps is {steps!r}. Pass an int.")
     if steps < 0:
         raise RuntimeError(f"[logspace] steps is {steps}. Use at least 0.")
     dtype = host.check_supported("logspace", dtype or get_default_dtype())
-    return with_grad(_powers_of(steps, dtype, float(start), float(end), float(base)), requires_grad, there)
+    first, last = (float(x.item() if isinstance(x, Tensor) else x) for x in (start, end))
+    return with_grad(_powers_of(steps, dtype, first, last, float(base)), requires_grad, there)

@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from flambeau import layout
-from flambeau.declarations import Unsampled, declared
+from flambeau.declarations import Unsampled, attribute, declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import int64
 from flambeau.function import Sizes, Starts, Static, Tensor_, view
@@ -121,7 +121,7 @@ def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None
     return _strided(input, (start,), shape, steps)
 
 
-@declared(method=True, samples=_SAMPLES)
+@declared(free="flambeau", method=True, samples=_SAMPLES)
 def as_strided_(input: Tensor, size: Any, stride: Any, storage_offset: int | None = None) -> Tensor:
     """`as_strided`, of the tensor itself. Raises RuntimeError for a leaf that requires grad."""
     return _become("as_strided_", input, as_strided(input, size, stride, storage_offset))
@@ -147,3 +147,22 @@ def as_strided_scatter(input: Tensor, src: Tensor, size: Any, stride: Any, stora
     copy = _copied(_strided(input, (0,), (storage_size(input),), (1,)))
     copy_(_strided(copy, (start,), shape, steps), src)
     return _strided(copy, (layout.offset(input),), tuple(input.shape), tuple(layout.strides(input)))
+
+
+# ---- what a view is of -----------------------------------------------------------------------------------------
+
+
+@declared(method=True, samples=Unsampled("tells how the tensor was made: see test_strided.py"))
+def _is_view(self: Tensor) -> bool:
+    """Whether the tensor is a view of another one, which it has gradient history with."""
+    shown = recorder.view_info(self)[0]
+    return shown is not None and bool(shown.steps)
+
+
+@attribute("_base")
+def base(self: Tensor) -> Tensor | None:
+    """What the tensor is a view of, all of it, as a new tensor that shares its memory; None of what is no view."""
+    if not _is_view(self):
+        return None
+    shape = tuple(recorder.view_info(self)[1])
+    return as_strided(self, shape, layout.dense(shape), 0)

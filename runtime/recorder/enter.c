@@ -138,8 +138,57 @@ static int enter_snapshot(fb_recorder *rec, fb_cell *c, uint32_t *slot) {
   return status;
 }
 
+/* Elements in strides, row by row. */
+static char *gather(char *to, const char *from, const fb_type *type, const int64_t *strides, int dim) {
+  size_t size = type->itemsize;
+  if (dim == type->ndim || (dim == type->ndim - 1 && strides[dim] == 1)) {
+    size *= dim == type->ndim ? 1 : (size_t)type->dims[dim];
+    return (char *)memcpy(to, from, size) + size;
+  }
+  for (int64_t i = 0; i < type->dims[dim]; i++)
+    to = gather(to, from + i * strides[dim] * (int64_t)size, type, strides, dim + 1);
+  return to;
+}
+
+/* A copy of the elements that a view selects, which lie in strides. */
+static fb_buffer *gathered(const fb_tensor *t, const fb_type *type, const int64_t *layout) {
+  fb_buffer *copy = NULL;
+  fb_status status = fb_buffer_alloc(type->bytes, &copy);
+  if (status != FB_OK)
+    return fb_raise_status(status, 0), NULL;
+  int64_t first = layout[0];
+  for (uint32_t i = 0; i < t->view->n_starts; i++)
+    first += t->starts[i] * layout[1 + type->ndim + (int)i];
+  const char *from = (const char *)fb_buffer_data(t->cell->buffer);
+  if (type->bytes)
+    gather((char *)fb_buffer_data(copy), from + first * (int64_t)type->itemsize, type, layout + 1, 0);
+  return copy;
+}
+
+static int enter_elements(fb_recorder *rec, fb_buffer *value, const fb_type *type, uint64_t *word) {
+  uint32_t slot = FB_NO_SLOT;
+  fb_stats.copied += type->bytes;
+  int status = fb_enter_value(rec, value, type, NULL, &slot);
+  *word = slot;
+  return status;
+}
+
 /* ... or of just the elements that a view selects. */
 static int enter_view_snapshot(fb_recorder *rec, fb_tensor *t, uint64_t *word) {
+  const int64_t *layout;
+  const fb_view *view;
+  do { /* measuring runs Python code, and another thread may assign to `data` */
+    view = t->view;
+    if (fb_view_layout(view, &layout) < 0)
+      return -1;
+  } while (view != t->view);
+  if (layout) {
+    fb_buffer *value = gathered(t, t->view->types[0], layout);
+    int status = value ? enter_elements(rec, value, t->view->types[0], word) : -1;
+    if (value)
+      fb_buffer_release(value);
+    return status;
+  }
   PyObject *hook = fb_hook(fb_hooks.read_view, "read_view");
   const fb_type *base = t->cell->type, *type = t->view->types[0];
   PyObject *starts = hook ? fb_tensor_starts(t) : NULL;
@@ -153,11 +202,8 @@ static int enter_view_snapshot(fb_recorder *rec, fb_tensor *t, uint64_t *word) {
   Py_XDECREF(buffer);
   Py_DECREF(starts);
   fb_buffer *value = copy ? fb_buffer_from_python(copy) : NULL;
-  fb_stats.copied += type->bytes;
-  uint32_t slot = FB_NO_SLOT;
-  int status = value ? fb_enter_value(rec, value, type, NULL, &slot) : -1;
+  int status = value ? enter_elements(rec, value, type, word) : -1;
   Py_XDECREF(copy);
-  *word = slot;
   return status;
 }
 
