@@ -28,7 +28,7 @@ from flambeau import debug as debug
 from flambeau.device import device as device
 from flambeau import distributions as distributions
 from flambeau.dialects.dtypes import DType as dtype
-from flambeau.autograd import enable_grad as enable_grad
+from flambeau.autograd.grad_mode import enable_grad as enable_grad
 from flambeau.explain import explain as explain
 from flambeau.exporting import export as export
 from flambeau import fft as fft
@@ -41,7 +41,7 @@ from flambeau.runtime._binding import get_num_threads as get_num_threads
 from flambeau.generator import get_rng_state as get_rng_state
 from flambeau import hub as hub
 from flambeau.type_info import iinfo as iinfo
-from flambeau.autograd import inference_mode as inference_mode
+from flambeau.autograd.grad_mode import inference_mode as inference_mode
 from flambeau import jit as jit
 from flambeau import linalg as linalg
 from flambeau.serialization import load as load
@@ -51,14 +51,14 @@ from flambeau.memory_format import memory_format as memory_format
 from flambeau.runtime._binding import memory_stats as memory_stats
 from flambeau import metrics as metrics
 from flambeau import nn as nn
-from flambeau.autograd import no_grad as no_grad
+from flambeau.autograd.grad_mode import no_grad as no_grad
 from flambeau import onnx as onnx
 from flambeau import optim as optim
 from flambeau.profiling import profile as profile
 from flambeau import quantization as quantization
 from flambeau.runtime._binding import reset_peak as reset_peak
 from flambeau import serialization as serialization
-from flambeau.autograd import set_grad_enabled as set_grad_enabled
+from flambeau.autograd.grad_mode import set_grad_enabled as set_grad_enabled
 from flambeau.runtime._recorder import set_limits as set_limits
 from flambeau.runtime._binding import set_memory_limit as set_memory_limit
 from flambeau.runtime._binding import set_num_threads as set_num_threads

@@ -346,10 +346,13 @@ METHODS = {
     "pow": power,
     "checked": checked,
 }
-HOOKS = {"expand": expand, "build_program": build_program, "read_view": read_view}
-NO_HOOKS = dict.fromkeys(
-    ("replay", "expand_backward", "expand_grad", "window", "copy", "fill", "view_layout", "array_of")
-)
+HOOKS = {
+    "expand": expand,
+    "build_program": build_program,
+    "read_view": read_view,
+    "view_layout": lambda view, shape: None,
+}
+NO_HOOKS = dict.fromkeys(("replay", "expand_backward", "expand_grad", "window", "copy", "fill", "array_of"))
 
 
 @contextmanager
