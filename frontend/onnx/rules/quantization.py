@@ -70,15 +70,9 @@ def _moved(x: Tensor, zero: Tensor | None) -> Tensor:
     return x if zero is None else x - zero.to(fb.int32)
 
 
-<<<<<<< HEAD
 def _of_rows(v: Tensor) -> Tensor:
     """A scale or zero of each row of a matrix, as a column."""
     return v.unsqueeze(-1) if v.dim() == 1 and v.numel() > 1 else v
-=======
-def _of_rows(zero: Any) -> Any:
-    """A zero of each row of a matrix, as a column."""
-    return zero.unsqueeze(-1) if zero is not None and zero.dim() == 1 and zero.numel() > 1 else zero
->>>>>>> 4ebab12 (Let the toy frontend say that it knows no layouts)
 
 
 @rule("MatMulInteger")
