@@ -30,7 +30,7 @@ LIMITS = {
     "max_bytes": 2 << 30,
     "max_states": 1 << 20,
     "max_programs": 1024,
-    "max_types": 4096,
+    "max_types": 1 << 16,
 }
 counts = {"expand": 0, "build": 0, "runs": 0}
 last_export: list = []
