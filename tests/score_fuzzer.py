@@ -50,7 +50,7 @@ def build(patch: Path, work: Path) -> Path:
     source, target = work / "source", work / "package"
     source.mkdir()
     subprocess.run(["cp", "-r", *(str(ROOT / name) for name in SOURCES), str(source)], check=True)
-    subprocess.run(["git", "apply", f"--directory={source.name}", str(patch)], cwd=work, check=True)
+    subprocess.run(["git", "apply", "-C1", f"--directory={source.name}", str(patch)], cwd=work, check=True)
     changed = re.findall(r"^\+\+\+ b/(.*)$", patch.read_text(), re.MULTILINE)
     if all(name.endswith(".py") for name in changed):
         installed = Path(flambeau.__file__).parent

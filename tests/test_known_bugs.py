@@ -19,6 +19,10 @@ def test_there_are_twenty_and_each_says_what_goes_wrong():
 def test_the_patch_applies(patch):
     """If not, the code has moved on: put the fault into the code of today (`git diff > tests/known_bugs/NAME.patch`)."""
     found = subprocess.run(
-        ["git", "apply", "--check", str(patch)], cwd=score_fuzzer.ROOT, capture_output=True, text=True, check=False
+        ["git", "apply", "-C1", "--check", str(patch)],
+        cwd=score_fuzzer.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert found.returncode == 0, f"{patch.name} does not apply any more: {found.stderr}"
