@@ -161,8 +161,6 @@ __attribute__((cold, noinline)) static fb_status failed_step(fb_execution *e, in
 __attribute__((noinline)) static fb_status run_kept_steps(fb_execution *e) {
   const fb_plan_spec *spec = &e->plan->spec;
   fb_status status = FB_OK;
-  for (int32_t i = 0; i < spec->n_kept; i++)
-    e->kept[i] = NULL;
   for (int32_t i = 0; status == FB_OK && i < spec->n_kept; i++) {
     int64_t begin = e->run->nanoseconds == NULL ? 0 : fb_now_ns();
     bool is_missing, is_wanted;
@@ -351,6 +349,8 @@ static fb_status execute(fb_execution *e) {
   if (status != FB_OK)
     return status;
   fb_buffer *working = NULL;
+  for (int32_t i = 0; i < spec->n_kept; i++)
+    e->kept[i] = NULL; /* outputs may fail before these are found */
   size_t bytes = working_bytes(e);
   if (bytes > 0 && (status = fb_pool_take(bytes, &working)) != FB_OK)
     return status;
