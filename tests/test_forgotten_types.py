@@ -9,7 +9,7 @@ from flambeau.runtime import recorder
 from support import rounds
 
 #: So many are remembered in these tests; what collections leave is at most about two times that, and what is in use.
-FEW, DEFAULT = 20, 1 << 16
+FEW, DEFAULT = 20, 1 << 14
 
 
 @pytest.fixture(autouse=True)

@@ -101,7 +101,7 @@ logaddexp = elementwise(
     samples=_SAMPLES,
     exact=False,
     ulp=4.0,
-    doc="log(exp(x) + exp(y)), without overflow.",
+    doc="log(exp(x) + exp(y)), without overflow. Where that is near 0 the bound is in units of the larger operand: the terms cancel.",
 )
 
 logaddexp2 = elementwise(
