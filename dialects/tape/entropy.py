@@ -101,7 +101,7 @@ logaddexp = elementwise(
     samples=_SAMPLES,
     exact=False,
     ulp=4.0,
-    doc="log(exp(x) + exp(y)), without overflow. Where that is near 0 the bound is in units of the larger operand: the terms cancel.",
+    doc="log(exp(x) + exp(y)), without overflow. Near 0 its terms cancel: the bound is in units of the larger operand.",
 )
 
 logaddexp2 = elementwise(
