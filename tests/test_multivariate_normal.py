@@ -41,6 +41,23 @@ def test_every_way_to_give_a_covariance_is_the_same_distribution(way):
     close(d.expand((5, 2)).log_prob(double(x[:1])), np.broadcast_to(wanted[:1], (5, 2)))
 
 
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (4, 1, 3), (5, 4, 2, 3), (0, 2, 3)], ids=str)
+def test_vectors_that_share_a_factor_are_columns_of_one_solve(shape):
+    factors = np.stack([FACTOR, 2 * FACTOR + np.eye(3)])
+    d = distributions.MultivariateNormal(double(LOC), scale_tril=double(factors))
+    x = rng.normal(size=shape)
+    wide = np.broadcast_to(x, np.broadcast_shapes(shape, (2, 3)))
+    wanted = [
+        stats.multivariate_normal(m, f @ f.T).logpdf(wide[..., k, :]) for k, (m, f) in enumerate(zip(LOC, factors))
+    ]
+    found = d.log_prob(double(x))
+    assert tuple(found.shape) == wide.shape[:-1]
+    close(found, np.stack(wanted, -1).reshape(wide.shape[:-1]))
+    one = distributions.MultivariateNormal(double(LOC[0]), scale_tril=double(FACTOR))
+    wanted = stats.multivariate_normal(LOC[0], COVARIANCE).logpdf(x)
+    close(one.log_prob(double(x)), np.reshape(wanted, shape[:-1]))
+
+
 def test_a_low_rank_is_the_distribution_of_its_covariance():
     low = distributions.LowRankMultivariateNormal(double(LOC), double(W), double(D))
     whole = distributions.MultivariateNormal(double(LOC), double(W @ W.T + np.diag(D)))

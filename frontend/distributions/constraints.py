@@ -25,12 +25,18 @@ class Constraint:
 
     is_discrete = False
     event_dim = 0
+    _text: str | None = None
 
     def check(self, value: Tensor) -> Tensor:
         """Whether each event lies in the region."""
         raise NotImplementedError(f"[{type(self).__name__}] it cannot be checked. Use a constraint that can.")
 
     def __repr__(self) -> str:
+        if self._text is None:  # every check of a value states it, so it is made once
+            self._text = self._shown()
+        return self._text
+
+    def _shown(self) -> str:
         shown = {k: v for k, v in vars(self).items() if isinstance(v, bool | int | float | Constraint)}
         parts = ", ".join(f"{k}={v!r}" for k, v in shown.items() if k not in ("event_dim", "is_discrete"))
         return f"{type(self).__name__.lstrip('_')}({parts})"

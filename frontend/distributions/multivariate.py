@@ -21,10 +21,16 @@ def half_log_det(factor: Tensor) -> Tensor:
 
 
 def squared_length(factor: Tensor, x: Tensor) -> Tensor:
-    """|L^-1 x|**2 of vectors [..., n], for lower triangular L [..., n, n]; both broadcast."""
+    """|L^-1 x|**2 of vectors [..., n], for lower triangular L [..., n, n]; both broadcast.
+
+    The vectors that share a factor are columns of one right-hand side, so that no factor is read more than once.
+    """
     shape = fb.broadcast_shapes(tuple(factor.shape[:-1]), tuple(x.shape))
-    whole = factor.expand((*shape, shape[-1]))
-    return fb.linalg.solve_triangular(whole, x.expand(shape).unsqueeze(-1), upper=False).square().sum((-2, -1))
+    extra = len(shape) - (factor.ndim - 1)
+    batch, n = shape[extra:-1], shape[-1]
+    columns = x.expand(shape).reshape((math.prod(shape[:extra]), *batch, n))
+    solved = fb.linalg.solve_triangular(factor.expand((*batch, n, n)), columns.movedim(0, -1), upper=False)
+    return solved.square().sum(-2).movedim(-1, 0).reshape(tuple(shape[:-1]))
 
 
 def cholesky_of(name: str, matrix: Tensor) -> Tensor:

@@ -126,6 +126,9 @@ def _checked(value: Tensor_, valid: Tensor_, what: Static, text: Static):
 def checked(value: Tensor, valid: Tensor, event_dim: int, what: str, text: str) -> Tensor:
     """`value`, where `valid` holds everywhere: ValueError "[Distribution] what[place] text" where its values are computed. `valid`
     lacks the last `event_dim` dimensions of `value`, and may have others more, to which `value` is expanded."""
-    valid = valid.reshape((*valid.shape, *(1,) * event_dim))
-    shape = fb.broadcast_shapes(tuple(value.shape), tuple(valid.shape))
-    return _checked(value.expand(shape), valid, what, text)
+    batch = value.shape[: value.ndim - event_dim]
+    if event_dim:
+        valid = valid.reshape((*valid.shape, *(1,) * event_dim))
+    if batch != valid.shape[: valid.ndim - event_dim]:
+        value = value.expand(fb.broadcast_shapes(tuple(value.shape), tuple(valid.shape)))
+    return _checked(value, valid, what, text)

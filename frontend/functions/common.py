@@ -55,6 +55,8 @@ def common_dtype(op: str, *values: Value) -> DType:
 
 def broadcast_shapes(op: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
     """The shape that all `shapes` stretch to. Raises RuntimeError where extents differ and none is 1."""
+    if shapes.count(shapes[0]) == len(shapes):
+        return tuple(shapes[0])
     rank = max(map(len, shapes))
     padded = [(1,) * (rank - len(s)) + s for s in shapes]
     result = []
