@@ -8,6 +8,7 @@ import pytest
 from flambeau.compiler.backend import mlir
 from flambeau.compiler.groups import reading
 from flambeau.compiler.groups.form import PARALLEL, REDUCTION, Affine, Generic, Group, GroupError, Map, Order
+from flambeau.compiler.groups.replay import replay
 from flambeau.compiler.groups.text import print_group
 from groups import GROUPS
 
@@ -62,6 +63,15 @@ def with_tiles(group: Group, kinds: tuple[str, ...], tiles: tuple[tuple[int, int
         for op in group.ops
     ]
     return replace(group, ops=tuple(ops))
+
+
+def test_tables_that_a_pipeline_moves_out_of_a_body_are_put_back_into_it():
+    """As canonicalize moves all constants. A table beside a nest is nothing that code generators take."""
+    group = GROUPS["a branch and a table"]()
+    moved = passed(group, "func.func(canonicalize)")
+    assert not any(op.name == "arith.constant" and moved.avals[op.results[0]].rank for op in moved.ops)
+    assert group_interpreter.same(group, moved)
+    assert replay(moved).graph.outputs
 
 
 # ---- loops over tiles -------------------------------------------------------------------------------------------------

@@ -151,7 +151,7 @@ class _Function:
         (result,) = op.results
         self.literals[result] = self.types.literal(op.attributes["value"])
         users = self.structure.users.get(result, [])
-        if self.types.text(result) != "index" and not (users and all(self._is_init(user) for user, _ in users)):
+        if not self.bodies.is_put_in(result) and not (users and all(self._is_init(user) for user, _ in users)):
             self._add_constant(result, location(op))
 
     def _add_constant(self, value: Any, loc: Loc | None) -> None:

@@ -67,12 +67,17 @@ class BodyReader:
     def body(self, op: Any, indices: Indices) -> tuple[Body, list[Any]]:
         """The body of an op, and its captures."""
         ((arguments, operations),) = self.structure.blocks(op)
-        outer = [v for v in self.structure.used(op) if self.types.text(v) != "index"]
+        outer = [v for v in self.structure.used(op) if not self.is_put_in(v)]
         return _BlockReader(self, indices, [*arguments, *outer]).read(operations), outer
 
     def block(self, arguments: Sequence[Any], operations: Sequence[Any], indices: Indices) -> Body:
         """A region that reads nothing from outside."""
         return _BlockReader(self, indices, arguments).read(operations)
+
+    def is_put_in(self, value: Any) -> bool:
+        """Whether a value from outside is made again in the body that reads it: indices, and tables, which passes of MLIR's move
+        out of bodies as they do with all constants."""
+        return self.types.text(value) == "index" or self.structure.is_table(value, self.types)
 
 
 class _BlockReader:
@@ -86,7 +91,7 @@ class _BlockReader:
         self.begins: dict[Any, Place] = {}  # indices that count from their tile's begin, and where that is
         self.ops: list[BodyOp] = []
         self.places: dict[int, int] = {}  # where in `ops` the op of a first result stands
-        self.outside: dict[Any, int] = {}  # numbers of type index from outside
+        self.outside: dict[Any, int] = {}  # numbers of type index and tables from outside
 
     def read(self, operations: Sequence[Any]) -> Body:
         *inner, last = operations
@@ -106,10 +111,18 @@ class _BlockReader:
     def _number(self, op: Any, value: Any) -> int:
         number = self.numbers.get(value)
         if number is None:
-            number = self._index_from_outside(op, value)
+            number = self._from_outside(op, value)
         if value in self.begins:
             raise refuse(op, "it takes the index of a tiled loop, which counts from the tile's begin. Add the begin.")
         return number
+
+    def _from_outside(self, op: Any, value: Any) -> int:
+        """A table, or a number of type index, that stands outside of the body, put into it."""
+        reader = self.reader
+        if value not in self.outside and reader.structure.is_table(value, reader.types):
+            name, literal = _constant(reader.structure.definitions[value], reader.types)
+            self.outside[value] = self._append(BodyOp(name, (), literal, (reader.types.text(value),)))
+        return self._index_from_outside(op, value)
 
     def _index_from_outside(self, op: Any, value: Any) -> int:
         """A number of type index that stands outside of the body, put into it."""
@@ -203,7 +216,9 @@ class _BlockReader:
     def _structured(self, op: Any) -> BodyOp:
         if op.name not in ("scf.if", "scf.while"):
             raise refuse(op, "bodies have scf.if and scf.while only. Write it with these.")
-        free = [v for v in self.reader.structure.used(op) if self.reader.types.text(v) != "index"]
+        reader = self.reader
+        used = [v for v in reader.structure.used(op) if reader.types.text(v) != "index"]
+        free = [v for v in used if v in self.numbers or not reader.is_put_in(v)]
         regions = []
         for arguments, operations in self.reader.structure.blocks(op):
             block = _BlockReader(self.reader, self.indices, [*arguments, *free])

@@ -65,6 +65,8 @@ def _call(maker: GraphMaker, op: Call) -> None:
 
 def _constant(maker: GraphMaker, op: Call, operands: list[int]) -> int:
     dtype = maker.aval(op).dtype
+    if maker.aval(op).rank:
+        raise GroupError("[arith.constant] a table is read as a whole. Read its elements in a body, by tensor.extract.")
     return maker.constant(number(str(op.attribute["value"]), dtype.mlir), dtype)
 
 
