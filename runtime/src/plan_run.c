@@ -361,6 +361,8 @@ static fb_status execute(fb_execution *e) {
   e->bases[fb_arena_slot(spec) + 2] = &e->status;
   for (int32_t i = 0; i < e->plan->n_cursors; i++)
     e->bases[fb_base_count(spec) + (size_t)i] = NULL;
+  for (int32_t i = 0; i < spec->n_kept; i++)
+    e->kept[i] = NULL; /* before anything that may fail: they are released at the end */
   if (FB_UNLIKELY(spec->n_devices > 0))
     status = execute_anywhere(e);
   else if ((status = make_outputs(e)) == FB_OK && (spec->n_kept == 0 || (status = run_kept_steps(e)) == FB_OK))

@@ -510,44 +510,6 @@ static void test_a_loop_counts_and_moves_cursors(void) {
   fb_plan_release(plan);
 }
 
-static void first_number(void *const *bufs, const int64_t *dims, int64_t lo, int64_t hi, void *scratch) {
-  (void)dims, (void)lo, (void)hi, (void)scratch;
-  *(double *)bufs[1] = *(const double *)bufs[0];
-}
-
-static void number_or_none(void *const *bufs, const int64_t *dims, int64_t lo, int64_t hi, void *scratch) {
-  (void)dims, (void)lo, (void)hi, (void)scratch;
-  *(double *)bufs[0] = bufs[1] == NULL ? -1 : *(const double *)bufs[1];
-}
-
-/* Until an input is the same twice nobody makes what is spare, and who reads it gets no address. */
-static void test_what_is_spare_is_made_to_be_kept(void) {
-  Builder *b = new_builder();
-  int32_t size = constant(b, sizeof(double)), one = constant(b, 1);
-  add_input(b, size);
-  add_output(b, FB_OUT_NEW, 0, size);
-  add_step(b, add_kernel(b, first_number), one, one, 0);
-  add_ref(b, FB_REF_INPUT, 0, 0);
-  add_ref(b, FB_REF_KEPT, 0, 0);
-  add_step(b, add_kernel(b, number_or_none), one, one, 0);
-  add_ref(b, FB_REF_OUTPUT, 0, 0);
-  add_ref(b, FB_REF_KEPT, 0, 0);
-  b->spec.n_fallible = b->spec.n_kept = b->spec.n_spare = 1;
-  b->spec.kept = &size;
-  fb_plan *plan = build(b);
-  fb_buffer *x = ramp(N, 7);
-  for (int i = 0; i < 3; i++) {
-    fb_buffer *out = NULL;
-    fb_input input = from_buffer(x);
-    fb_run run = {.inputs = &input, .outputs = &out};
-    CHECK(fb_plan_run(plan, &run) == FB_OK);
-    CHECK(at(out, 0) == (i == 0 ? -1 : at(x, 0)));
-    fb_buffer_release(out);
-  }
-  fb_buffer_release(x);
-  fb_plan_release(plan);
-}
-
 int main(void) {
   RUN(test_modes_and_donation);
   RUN(test_update_starts_from_the_input);
@@ -564,7 +526,6 @@ int main(void) {
   RUN(test_one_plan_on_many_threads);
   RUN(test_a_loop_is_interrupted);
   RUN(test_a_loop_counts_and_moves_cursors);
-  RUN(test_what_is_spare_is_made_to_be_kept);
   fb_threads_shutdown();
   CHECK(stats_now().live_bytes == 0);
   fb_memory_trim();
