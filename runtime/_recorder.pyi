@@ -213,6 +213,7 @@ def set_limits(
     soft_ns: int = ...,
     max_programs: int = ...,
     max_types: int = ...,
+    soft_backwards: int = ...,
 ) -> None: ...
 
 class ModeScope:

@@ -17,7 +17,7 @@ def mlp(*layers):
 
 
 class Training:
-    """A small program with a step that starts by dropping gradients. `cut`: it looks at a value in between."""
+    """A small program with a step that starts by dropping gradients. `cut`: it runs in parts, as it looks at a value in between."""
 
     cut = False
 
@@ -82,13 +82,22 @@ class Looks(Training):
 
 
 class Accumulates(Training):
+    rounds = 2  # of one trace
+
     def step(self):
         self.optimizer.zero_grad()
-        for k in range(3):
+        for k in range(self.rounds):
             self.found = self.loss() * k
             self.found.backward()
         self.optimizer.step()
         self.done += 1
+
+
+class AccumulatesInParts(Accumulates):
+    """A trace ends after the third of the rounds, whose gradients remain."""
+
+    cut = True
+    rounds = 4
 
 
 class Skips(Training):
@@ -131,7 +140,7 @@ class Recorded(Training):
         return loss + sum(s.square().sum() for s in slopes)
 
 
-PROGRAMS = (Training, Dropout, Looks, Accumulates, Skips, Recorded, Shared)
+PROGRAMS = (Training, Dropout, Looks, Accumulates, AccumulatesInParts, Skips, Recorded, Shared)
 
 
 def attempt(program, nth):

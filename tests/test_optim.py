@@ -1,6 +1,7 @@
 """Optimizers: PyTorch's trajectories for every option, closed forms, groups, state, hooks, skipped parameters."""
 
 import gc
+import io
 
 import flambeau as fb
 import numpy as np
@@ -526,3 +527,47 @@ def test_the_state_of_lbfgs_has_all_that_pytorchs_has():
     for change, step, inverse in zip(state["old_dirs"], state["old_stps"], state["ro"]):
         assert inverse.item() == pytest.approx(1.0 / change.dot(step).item(), rel=1e-6)
     assert all(weight is not None for weight in state["al"][: kept - 1]) and state["al"][kept:] == [None] * (5 - kept)
+
+
+def as_saved(module, other, state):
+    """A state dict of `module` as `other` reads it from the file that `module` writes."""
+    stream = io.BytesIO()
+    module.save(state, stream)
+    stream.seek(0)
+    return other.load(stream)
+
+
+@pytest.mark.accept("OPT-11")
+@pytest.mark.parametrize(
+    ("name", "options"), [*((n, o[-1]) for n, o in OPTIONS.items()), ("Muon", MATRICES["Muon"][0]), ("LBFGS", {})]
+)
+@pytest.mark.parametrize("into", ["torch", "flambeau"])
+def test_states_go_to_torch_and_come_from_there(name, options, into):
+    """Through a file of PyTorch's format: the steps after that are those of who goes on alone."""
+    torch = pytest.importorskip("torch")
+    source, target = (fb, torch) if into == "torch" else (torch, fb)
+    shapes = [(3, 4), (2, 6)] if name == "Muon" else SHAPES
+
+    def start(module, values):
+        params = [module.tensor(v, requires_grad=True) for v in values]
+        return params, getattr(module.optim, name)(params, **options)
+
+    def go_on(module, params, optimizer, steps):
+        def closure():
+            optimizer.zero_grad()
+            loss = sum(((p - k) ** 2).sum() for k, p in enumerate(params))
+            loss.backward()
+            return loss
+
+        for _ in range(steps):
+            optimizer.step(closure)
+        return [p.detach().numpy().copy() for p in params]
+
+    params, optimizer = start(source, [arrays(*s, seed=1).astype(np.float64) for s in shapes])
+    values = go_on(source, params, optimizer, 3)
+    others, other = start(target, values)
+    other.load_state_dict(as_saved(source, target, optimizer.state_dict()))
+    assert other.param_groups[0].keys() == optimizer.param_groups[0].keys()
+    wanted, found = go_on(source, params, optimizer, 3), go_on(target, others, other, 3)
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)

@@ -14,14 +14,14 @@ from flambeau.dialects.dtypes import float32
 from flambeau.expansions import Problem
 from flambeau.runtime import recorder
 
-DEFAULTS = {"max_ops": 10_000, "soft_ops": 1000, "max_ns": 10_000_000_000, "soft_ns": 50_000_000}
+DEFAULTS = {"max_ops": 10_000, "soft_ops": 1000, "max_ns": 10_000_000_000, "soft_ns": 50_000_000, "soft_backwards": 3}
 
 
 @contextmanager
 def one_trace():
     """Nothing is cut inside."""
     recorder.flush()
-    recorder.set_limits(max_ops=1 << 30, soft_ops=1 << 30, max_ns=1 << 62, soft_ns=1 << 62)
+    recorder.set_limits(max_ops=1 << 30, soft_ops=1 << 30, max_ns=1 << 62, soft_ns=1 << 62, soft_backwards=1 << 30)
     try:
         yield
     finally:

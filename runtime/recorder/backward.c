@@ -306,10 +306,27 @@ static int record_backward(fb_call *call, PyObject *loss, PyObject *gradient, Py
   return status < 0 ? -1 : store_gradients(call, node, reach);
 }
 
+/* Whether the trace ends with as many equal rounds of a loop that accumulates gradients as one trace is to have: the
+ * others are then traces like it, whatever their number. */
+static bool has_rounds(const fb_recorder *rec) {
+  uint32_t n = fb_limits.soft_backwards, last = rec->n_backwards - 1;
+  if (rec->n_backwards < n)
+    return false;
+  for (uint32_t i = 0; i < n; i++) {
+    const fb_node *node = rec->backwards[last - i], *later = i ? rec->backwards[last - i + 1] : NULL;
+    bool retains = node->words[0] >> 32 & 1;
+    if (node->kind != FB_BACKWARD || retains || (later && later->n_results != node->n_results))
+      return false;
+    if (i > 1 && later->depth - node->depth != rec->state->depth - rec->backwards[last - 1]->depth)
+      return false;
+  }
+  return true;
+}
+
 /* A loop that only accumulates gradients repeats itself after each backward(). If it reads its loss in between, every
  * trace would import the one before it, with all that that one has imported. */
 static bool ends_round(const fb_recorder *rec) {
-  return rec->flush_soon || fb_imports_nest(rec) || (rec->n_backwards > 1 && fb_trace_is_long(rec));
+  return rec->flush_soon || fb_imports_nest(rec) || (rec->n_backwards > 1 && fb_trace_is_long(rec)) || has_rounds(rec);
 }
 
 PyObject *fb_backward(PyObject *module, PyObject *args, PyObject *kwargs) {

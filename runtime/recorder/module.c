@@ -377,22 +377,24 @@ static PyObject *set_hooks(PyObject *module, PyObject *args, PyObject *kwargs) {
 }
 
 static PyObject *set_limits(PyObject *module, PyObject *args, PyObject *kwargs) {
-  static char *names[] = {"max_ops", "soft_ops",     "max_bytes", "max_states", "max_ns",
-                          "soft_ns", "max_programs", "max_types", NULL};
+  static char *names[] = {"max_ops", "soft_ops",     "max_bytes", "max_states",     "max_ns",
+                          "soft_ns", "max_programs", "max_types", "soft_backwards", NULL};
   Py_ssize_t ops = fb_limits.max_ops, soft = fb_limits.soft_ops, bytes = (Py_ssize_t)fb_limits.max_bytes;
   Py_ssize_t states = fb_limits.max_states, ns = (Py_ssize_t)fb_limits.max_ns, soft_ns = (Py_ssize_t)fb_limits.soft_ns;
-  Py_ssize_t programs = fb_limits.max_programs, types = fb_limits.max_types;
+  Py_ssize_t programs = fb_limits.max_programs, types = fb_limits.max_types, backwards = fb_limits.soft_backwards;
   (void)module;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$nnnnnnnn:set_limits", names, &ops, &soft, &bytes, &states, &ns,
-                                   &soft_ns, &programs, &types))
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$nnnnnnnnn:set_limits", names, &ops, &soft, &bytes, &states, &ns,
+                                   &soft_ns, &programs, &types, &backwards))
     return NULL;
-  if (ops < 1 || soft < 1 || bytes < 1 || states < 1 || ns < 1 || soft_ns < 1 || programs < 1 || types < 1)
+  if (ops < 1 || soft < 1 || bytes < 1 || states < 1 || ns < 1 || soft_ns < 1 || programs < 1 || types < 1 ||
+      backwards < 1)
     return PyErr_Format(PyExc_ValueError, "[set_limits] limits must be positive.");
   fb_limits = (fb_limits_t){.max_ops = (uint32_t)ops,
                             .soft_ops = (uint32_t)soft,
                             .max_states = (uint32_t)states,
                             .max_programs = (uint32_t)programs,
                             .max_types = (uint32_t)types,
+                            .soft_backwards = (uint32_t)backwards,
                             .max_bytes = (size_t)bytes,
                             .max_ns = (uint64_t)ns,
                             .soft_ns = (uint64_t)soft_ns};
@@ -454,14 +456,17 @@ static PyObject *flush_count(PyObject *module, PyObject *unused) {
 #define LIMITS_DOC                                                                                                     \
   PyDoc_STR(                                                                                                           \
       "set_limits(*, max_ops=None, soft_ops=None, max_bytes=None, max_states=None, max_ns=None, soft_ns=None, "        \
-      "max_programs=None, max_types=None)\n--\n\nHow much a thread records before it runs: calls, bytes of their "     \
+      "max_programs=None, max_types=None, soft_backwards=None)\n--\n\nHow much a thread records before it runs: "      \
+      "calls, bytes of their "                                                                                         \
       "results, "                                                                                                      \
       "estimated nanoseconds; "                                                                                        \
       "the soft "                                                                                                      \
       "ones where the program repeats itself. `max_states`: how many recordings are remembered, "                      \
       "and `max_programs`: how many programs of them. Beyond that those that nobody is in the middle of are "          \
       "forgotten. `max_types`: how many types of tensors (a shape, dtype, device) and how many static arguments are "  \
-      "remembered; beyond that those are forgotten that no tensor, view or recording has.")
+      "remembered; beyond that those are forgotten that no tensor, view or recording has. `soft_backwards`: how many " \
+      "equal rounds of a loop that "                                                                                   \
+      "accumulates gradients are one program; more rounds are further ones like it.")
 #define ITEM_DOC                                                                                                       \
   PyDoc_STR(                                                                                                           \
       "item(self)\n--\n\n"                                                                                             \

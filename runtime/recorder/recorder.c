@@ -7,6 +7,7 @@ fb_limits_t fb_limits = {.max_ops = 10000,
                          .max_states = 1u << 20,
                          .max_programs = 1024,
                          .max_types = 1u << 14,
+                         .soft_backwards = 3,
                          .max_bytes = (size_t)2 << 30,
                          .max_ns = 10000000000u,
                          .soft_ns = 50000000u};

@@ -151,6 +151,7 @@ struct fb_recorder {
 typedef struct {
   uint32_t max_ops, soft_ops, max_states, max_programs,
       max_types;            /* soft: traces this long end where the program repeats itself */
+  uint32_t soft_backwards;  /* how many equal rounds of a loop that accumulates gradients are one trace */
   uint64_t max_ns, soft_ns; /* the same for estimated run time */
   size_t max_bytes;
 } fb_limits_t;
