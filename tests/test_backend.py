@@ -1,6 +1,7 @@
 """The stages from kernel text to mapped code: what they keep, what they refuse, what they write when asked."""
 
 import ctypes
+import marshal
 import re
 import sys
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from flambeau.compiler import targets
 from flambeau.compiler.backend import literals, loader, mlir, object_code
+from flambeau.compiler.caches.object_store import ObjectStore
 from flambeau.compiler.codegen.emitter import Emitter
 from flambeau.compiler.export import elf
 from flambeau.compiler.kernel import KernelSource
@@ -203,6 +205,22 @@ def test_what_llvm_said_of_this_cpu_is_kept(tmp_path, monkeypatch):
     if _binding.cpu_identity():
         monkeypatch.setattr(host, "_asked", lambda: pytest.fail("LLVM is asked again"))
     assert host._described() == first and _binding.cpu_identity() == _binding.cpu_identity()
+
+
+@pytest.mark.skipif(_binding.cpu_identity() is None, reason="nothing is kept")
+@pytest.mark.parametrize(
+    "kept", [None, 5, (1, 2), (1, 2, 3), ("x86_64", "skylake", 1), ("x86_64", "skylake", {"avx": 1}, 4)]
+)
+def test_what_another_version_kept_of_this_cpu_is_asked_again(kept, tmp_path, monkeypatch):
+    """Sound entries of another form: whoever wrote them had the same CPU and LLVM."""
+    monkeypatch.setenv("FLAMBEAU_CACHE", str(tmp_path))
+    asked = host._described()
+    store = ObjectStore.of_user("host")
+    names = [path.name for path in store.folder.glob("??/*")]
+    assert len(names) == 1
+    store.write(names[0], marshal.dumps(kept))
+    assert host._described() == asked and host.target().cpu == asked[1]
+    assert marshal.loads(store.read(names[0])) == asked
 
 
 def test_equal_symbols_are_loaded_side_by_side():

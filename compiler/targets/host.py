@@ -44,12 +44,19 @@ def _described() -> tuple[str, str, dict[str, bool]]:
     if store is None or seen is None or not version:
         return _asked()
     name = digest(seen, version, sys.platform)
+    match _loaded(store.read(name) or b""):
+        case str(triple), str(cpu), dict(features):
+            return triple, cpu, features
+    found = _asked()
+    store.write(name, marshal.dumps(found))
+    return found
+
+
+def _loaded(content: bytes) -> object:
     try:
-        triple, cpu, features = marshal.loads(store.read(name) or b"")
+        return marshal.loads(content)
     except (EOFError, ValueError, TypeError):
-        triple, cpu, features = _asked()
-        store.write(name, marshal.dumps((triple, cpu, features)))
-    return triple, cpu, features
+        return None
 
 
 def _asked() -> tuple[str, str, dict[str, bool]]:
