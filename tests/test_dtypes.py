@@ -66,8 +66,21 @@ def test_dlpack_shares_memory(dtype):
     assert same(fb.from_dlpack(x.reshape(1, -1).T), x.numpy().reshape(-1, 1))
 
 
+def test_the_columns_of_a_float_describe_its_format(dtype):
+    """Range, smallest normal number, zeros: what conversions are made of."""
+    if not dtype.is_floating_point:
+        return
+    format_, bias = ml_dtypes.finfo(dtype.numpy), 2 ** (dtype.exponent - 1) - 1
+    advice = "write a column for it in dialects/dtypes.py, and its conversion in compiler/codegen/narrow_ranges.py"
+    assert float(format_.smallest_normal) == 2.0 ** (1 - bias), f"{dtype} has a bias of its own: {advice}"
+    assert dtype.has_infinity or float(format_.max) == dtype.greatest, f"{dtype} has another range: {advice}"
+    assert np.signbit(np.array(-0.0).astype(dtype.numpy)), f"{dtype} has no negative zero: {advice}"
+
+
 def test_dlpack_is_that_of_pytorch(dtype):
     torch = pytest.importorskip("torch")
+    if not hasattr(torch, dtype.name):
+        return  # there is nothing of PyTorch's to exchange it with
     x = fb.tensor(elements(dtype))
     theirs = torch.from_dlpack(x)
     assert str(theirs.dtype) == f"torch.{dtype.name}"
