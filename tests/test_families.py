@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from flambeau import compiler, dialects
 from flambeau.compiler import families as halves
+from flambeau.compiler.codegen.units import OwnNest
 from flambeau.compiler.families import GroupOp, Rules
 from flambeau.compiler.groups import generate
 from flambeau.dialects.aval import Aval
@@ -75,6 +76,13 @@ def test_a_half_without_a_piece_is_refused(made, fields, changed, message):
     with pytest.raises(TypeError) as caught:
         made(**{**fields, **changed})
     assert str(caught.value).startswith(f"[family] {message}")
+
+
+def test_a_nest_without_a_kind_of_schedules_is_refused():
+    with pytest.raises(
+        TypeError, match=r"\[line\] the nest's kind is None. Give a subclass of Schedule; where there is nothing"
+    ):
+        OwnNest(None, GraphBuilder().graph, "line", nothing)
 
 
 def test_what_is_no_family_is_told_what_to_become():

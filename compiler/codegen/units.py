@@ -110,6 +110,13 @@ class OwnNest:
     choose: Callable[[OwnNest, Target, Mapping[str, Any]], Schedule]
     obstacle: Callable[[OwnNest, Any, Target], str | None] = lambda nest, schedule, machine: None
 
+    def __post_init__(self) -> None:
+        if not (isinstance(self.kind, type) and issubclass(self.kind, Schedule)):
+            raise TypeError(
+                f"[{self.label}] the nest's kind is {self.kind!r}. Give a subclass of Schedule; where there is nothing to choose "
+                "give Cut(join=lambda made: joined([Parts(calls)])), without a nest."
+            )
+
     def computes(self, value: int) -> bool:
         """Whether it computes a value that somebody may have tiled: ops of its family are none that are."""
         return False
