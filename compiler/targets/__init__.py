@@ -18,7 +18,7 @@ from flambeau.dialects.registry import Registry
 __all__ = ["KNOWN", "REGISTRY", "Target", "check_runs_here", "find", "is_known"]
 
 #: Every target of ours but "host", the machine that this process runs on.
-KNOWN: dict[str, Target] = {t.name: t for t in (x86_64.V3, x86_64.V4, aarch64.NEON)} | nvptx.TARGETS
+KNOWN: dict[str, Target] = x86_64.TARGETS | aarch64.TARGETS | nvptx.TARGETS
 
 
 def _no_target(name: str, found: Any) -> str | None:

@@ -8,3 +8,5 @@ from __future__ import annotations
 from flambeau.compiler.targets.target import Target
 
 NEON = Target("aarch64-neon", "aarch64-unknown-linux-gnu", "generic", "+neon", vector_bytes=16, registers=32)
+
+TARGETS = {NEON.name: NEON}

@@ -15,3 +15,5 @@ _V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 V3 = Target("x86-64-v3", _LINUX, "x86-64-v3", "", vector_bytes=32, registers=16, requires=_V3)
 # LLVM's own tuning of this level halves the vectors; ours are explicit and meant to stay whole.
 V4 = Target("x86-64-v4", _LINUX, "x86-64-v4", "-prefer-256-bit", vector_bytes=64, registers=32, requires=_V4)
+
+TARGETS = {t.name: t for t in (V3, V4)}
