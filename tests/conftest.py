@@ -60,6 +60,7 @@ NEEDS = {
     "long double": r"long double is no wider than float64 here",
     "images": r"could not import 'PIL",
     "tensorboard": r"could not import 'tensorboardX'",
+    "jax": r"could not import 'jax['.]",
     "tables": r"could not import '(pandas|pyarrow)'",
     "onnx": r"could not import 'onnx['.]",
     "onnxruntime": r"could not import 'onnxruntime['.]",

@@ -233,6 +233,30 @@ def test_kernels_are_counted(monkeypatch):
     assert counts[0] == counts[1] and 0 < counts[0] <= 6
 
 
+#: Functions whose value takes several steps that do not fuse into one.
+STEPS = {
+    "products": lambda x, w: ((x @ w).tanh() @ w).sin() @ w,
+    "softmax": lambda x, w: (x @ w).softmax(-1) @ w,
+    "norm": lambda x, w: fb.nn.functional.layer_norm(x @ w, (8,)) @ w,
+    "scan": lambda x, w: (x @ w).cumsum(-1) * x.logsumexp(-1),
+    "choice": lambda x, w: (x @ w).amax(-1) * w[0].gather(0, x.argsort(-1)[:3]).sum(),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_jvp_costs_two_values_and_a_batch_of_them_one(monkeypatch, name):
+    """No gradient of a gradient, which has as many steps again, and no loop over the batch."""
+    f, w, x = STEPS[name], data(8, 8), data(8)
+    value = steps(monkeypatch, lambda: f(x, w).numpy())
+    along = lambda x, t: jvp(lambda x: f(x, w), (x,), (t,))[1]  # noqa: E731
+    alone = steps(monkeypatch, lambda: along(x, x).numpy())
+    assert 0 < alone <= 2 * value, (alone, value)
+    counts = [steps(monkeypatch, lambda: vmap(along)(data(n, 8), data(n, 8)).numpy()) for n in (5, 40)]  # noqa: B023
+    assert 0 < counts[1] <= counts[0] <= alone + 2, (counts, alone)
+    few = data(3, 8)
+    close(vmap(along)(few, few), fb.stack([along(x, x) for x in few]))
+
+
 def test_duals():
     x, t = data(4), data(4, seed=1)
     with forward_ad.dual_level():
