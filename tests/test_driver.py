@@ -144,7 +144,7 @@ def test_equal_layers_are_lowered_once(fresh, monkeypatch):
     monkeypatch.setattr(stages, "_lowered", stages.Shared(100))
 
     def make(x):
-        for _ in range(6):
+        for _ in range(8):
             x = find("matmul")(softmax(x), find("permute")(x, perm=(1, 0)))
             x = find("slice")(find("concat")(x, x, dim=1), starts=(0, 0), sizes=(3, 4), steps=(1, 1))
         return x
@@ -152,6 +152,7 @@ def test_equal_layers_are_lowered_once(fresh, monkeypatch):
     graph = build(make, F32)
     executable = driver.compile(graph, Options(mode="blocking"))
     executable.ready()
+    # those of one layer, and what packs the input of the program, which alone can be kept
     assert len(executable.report.kernels) <= executable.report.steps // 4
     assert len(stages._lowered) <= 8
 
