@@ -230,7 +230,7 @@ def test_kernels_are_counted(monkeypatch):
     assert steps(monkeypatch, lambda: [y.numpy() for y in jvp(f, (x,), (x,))]) <= 6
     rows = lambda n: jacrev(lambda x: (x @ w)[:n].sin())(x).numpy()  # noqa: E731
     counts = [steps(monkeypatch, lambda: rows(3)), steps(monkeypatch, lambda: rows(7))]
-    assert counts[0] == counts[1] and 0 < counts[0] <= 6
+    assert counts[0] == counts[1] and 0 < counts[0] <= 7  # one of them packs w, once while it stays the same
 
 
 #: Functions whose value takes several steps that do not fuse into one.
