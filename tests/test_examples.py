@@ -54,6 +54,7 @@ def run(monkeypatch, tmp_path):
 
 
 CASES = {
+    "autoencoder": (("--steps", "6"), ["autoencoder_digits.png", "autoencoder_loss.png"]),
     "cnn": (("--steps", "9"), ["cnn_loss.png", "cnn_wrong.png"]),
     "vae": (("--steps", "9"), ["vae_digits.png", "vae_loss.png"]),
     "dcgan": (("--steps", "6"), ["dcgan_digits.png", "dcgan_loss.png"]),
@@ -79,8 +80,42 @@ def test_an_example_runs_and_compiles_nothing_new_after_the_third_step(name, run
     assert written == pictures and trainings
     for steps in trainings:
         assert len(set(steps.built[2:])) == 1, steps.built
-    losses = found if name in ("vae", "resnet", "actor_critic") else found[0]
+    losses = found if name in ("autoencoder", "vae", "resnet", "actor_critic") else found[0]
     assert all(math.isfinite(x) for x in losses)
+
+
+@pytest.mark.accept("EXA-01", "EXA-04")
+def test_the_digits_compile_nothing_new_after_the_third_step(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
+    digits, built = importlib.import_module("digits"), []
+
+    class Bar:
+        def __init__(self, total, unit):
+            self.total = total
+
+        def update(self):
+            stats = recorder.stats()
+            built.append((stats["misses"], stats["builds"]))
+
+        def set_description(self, text):
+            assert "nan" not in text
+
+        def close(self):
+            assert len(built) == self.total
+
+    monkeypatch.setattr(digits, "tqdm", Bar)
+    before = fb.get_rng_state()
+    try:
+        data, test_x, test_y = digits.load_data()
+        model = digits.Classifier(32)
+        losses, _ = digits.train(model, data, 3, 64)
+        digits.plot_losses(losses, tmp_path / "loss.png")
+        assert digits.accuracy(model, test_x, test_y) > 0.5
+    finally:
+        fb.set_rng_state(before)
+        sys.modules.pop("digits", None)
+    assert len(set(built[2:])) == 1, built
+    assert losses[-1] < losses[0] and (tmp_path / "loss.png").stat().st_size > 1000
 
 
 def test_a_bottleneck_network_of_a_folder_of_images(run, tmp_path):
@@ -90,8 +125,9 @@ def test_a_bottleneck_network_of_a_folder_of_images(run, tmp_path):
         for k in range(2):
             image.new("RGB", (12, 10), colour).save(tmp_path / "images" / label / f"{k}.png")
     arguments = ("--images", str(tmp_path / "images"), "--model", "resnet50", "--width", "2", "--batch", "4")
-    losses, _, _ = run("resnet", *arguments, "--steps", "1", "--size", "16")
-    assert len(losses) == 1
+    losses, _, (steps,) = run("resnet", *arguments, "--steps", "4", "--size", "16")
+    assert len(losses) == 4
+    assert len(set(steps.built[2:])) == 1, steps.built
 
 
 def test_examples_are_short():
