@@ -401,7 +401,10 @@ def narrow(dtype: np.dtype) -> DType | None:
 
 def is_inexact(array: np.ndarray) -> bool:
     """Whether an array holds numbers that are rounded: NumPy's `kind` does not know the types that others added to it."""
-    return array.dtype.kind in "fc" or (is_foreign(array.dtype) and array.dtype.name in _BY_NAME)
+    if not is_foreign(array.dtype):
+        return array.dtype.kind in "fc"
+    known = _BY_NAME.get(array.dtype.name)
+    return known is not None and known.is_inexact
 
 
 def is_foreign(dtype: np.dtype) -> bool:

@@ -151,7 +151,9 @@ def test_a_range_beyond_its_values_bounds_nothing():
 def test_outside_it_is_refused_by_name():
     other = DType("int4", "i4", Category.INTEGER, 4, module="ml_dtypes")
     with dtypes.added(other):
-        assert fb.tensor(np.array([7], ml_dtypes.int4)).dtype is other
+        x = fb.tensor(np.array([7, -8, 3], ml_dtypes.int4))  # whole numbers, though others added them to NumPy
+        assert x.dtype is other and repr(x) == "tensor([ 7, -8,  3], dtype=flambeau.int4)"
+        assert (x + x).tolist() == [-2, 0, 6] and x.sum().item() == 2
     assert other not in dtypes.SUPPORTED and other not in find("add").dtypes
     with pytest.raises(TypeError, match=r"NumPy dtype int4 has no Flambeau equivalent"):
         fb.tensor(np.array([1], ml_dtypes.int4))
