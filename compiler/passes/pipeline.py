@@ -69,14 +69,14 @@ def check_group(offer: Offer, before: Group, after: Group, lower: Callable[[Grou
 
     if after == before:
         return
+    refusal = "gave an invalid group: {}. Report it there."
     try:
         on_groups.check(before, after)
+        refusal = "gave a group that the code generators do not follow: {}."
         lower(after)
     except Exception as e:
-        raise PluginError(
-            f"[plug-in] pass {boundary.named(offer)} gave an invalid group: {str(e).rstrip('.')}. Report it there. "
-            f"It was given\n{print_group(before)}"
-        ) from e
+        words = refusal.format(str(e).rstrip("."))
+        raise PluginError(f"[plug-in] pass {boundary.named(offer)} {words} It was given\n{print_group(before)}") from e
 
 
 def check(offer: Offer, before: Graph, after: Graph) -> None:
