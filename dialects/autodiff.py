@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
+from itertools import compress
 from typing import Any
 
 from flambeau.dialects.aval import CPU, Aval
@@ -128,10 +129,31 @@ def requires_gradient(graph: Graph, wrt: Iterable[int]) -> set[int]:
 
 def _passes(graph: Graph, node: Node, k: int, wanted: tuple[bool, ...]) -> bool:
     """Whether a cotangent of result `k` reaches one of the wanted operands, or would have to."""
-    if isinstance(node.op.vjp, NoGradient):
-        return True
     given = tuple([i == k for i in range(len(node.results))])
-    return any(v is not None for v in fragment(graph, node, wanted, given).outputs)
+    return any(_arrives(graph, node, wanted, given))
+
+
+def _arrives(graph: Graph, node: Node, wanted: tuple[bool, ...], given: tuple[bool, ...]) -> Sequence[bool]:
+    """Whether a cotangent reaches each operand, if it is wanted, or would have to, given those of some results. What an op with
+    regions says of itself takes no derivative of these: the loops in a loop would be differentiated once for each of its values."""
+    if isinstance(node.op.vjp, NoGradient):
+        return wanted
+    if node.op.reaches is not None:
+        return [want and there for want, there in zip(wanted, node.op.reaches(given, *node.attrs), strict=True)]
+    return [v is not None for v in fragment(graph, node, wanted, given).outputs]
+
+
+def arriving(graph: Graph, outputs: Iterable[int], wrt: Iterable[int]) -> set[int]:
+    """The values that have a cotangent, or would have to, where `outputs` have one and that of `wrt` is asked for."""
+    needs = requires_gradient(graph, wrt)
+    reached = {v for v in outputs if v in needs}
+    for node in reversed(graph.nodes):
+        if reached.isdisjoint(node.results) or needs.isdisjoint(node.operands):
+            continue
+        wanted = tuple([v in needs for v in node.operands])
+        flags = _arrives(graph, node, wanted, tuple([v in reached for v in node.results]))
+        reached.update(compress(node.operands, flags))
+    return reached
 
 
 def readers(graph: Graph, outputs: Sequence[int], wrt: Sequence[int]) -> dict[int, set[int]]:
@@ -236,6 +258,13 @@ class DerivativeGraph:
             local.update(zip(step.results, results, strict=True))
         return [None if v is None else local[v] for v in self.outputs]
 
+    def only(self, wanted: Sequence[bool]) -> DerivativeGraph:
+        """That of some operands."""
+        graph = Graph(self.avals, self.inputs, self.nodes, [])
+        return DerivativeGraph(
+            graph, tuple([v if want else None for v, want in zip(self.outputs, wanted, strict=True)])
+        )
+
     def on(self, device: str) -> DerivativeGraph:
         """The same where all values lie on a device."""
         found = copy(self)
@@ -266,6 +295,9 @@ def make_fragment(
     if place != CPU and op.moves_to is None:  # rules know of no devices, nor do regions
         here = (tuple(a.on(CPU) for a in avals) for avals in (operands, results))
         return make_fragment(op, *here, attrs, wanted, given).on(place)
+    if op.regions and not all(wanted):  # which ones are makes no difference to the rule, and regions are long
+        whole = make_fragment(op, operands, results, attrs, (True,) * len(wanted), given)
+        return whole.only(wanted)
     scratch, parts = _run_vjp(op, operands, results, attrs, given)
     if any(a.dtype.is_narrow for a in operands) and rounds_within(scratch.graph):
         scratch, parts = _run_vjp(op, operands, results, attrs, given, rounded_once=True)

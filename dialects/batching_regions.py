@@ -8,6 +8,7 @@ that has ended carries stays. Next: `batching.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.batching import BatchBuilder, BatchedOp, moved, repeated, replayed
@@ -58,9 +59,9 @@ def cond(call: BatchedOp) -> Sequence[Value]:
 def while_loop(call: BatchedOp) -> Sequence[Value]:
     goes_on, body = call.attrs
     n_carried, n = len(body.outputs), call.n
-    many = _settled(call, goes_on, body)
+    many = _settled(call.many, goes_on, body)
     types = _types(body, many, n)
-    ends_apart = _flags(goes_on, many, n)[0]
+    ends_apart = _flags(goes_on, many)[0]
 
     def test(*xs: Value) -> list[Value]:
         ((flag, is_many),) = _run(goes_on, xs, many, n, xs[0].builder)
@@ -84,7 +85,7 @@ def scan(call: BatchedOp) -> Sequence[Value]:
     n_carried, sliced, size, reverse, body = call.attrs
     n, end, many = call.n, n_carried + sliced, list(call.many)
     while True:
-        differ = _flags(body, many, n)
+        differ = _flags(body, many)
         new = [m or d for m, d in zip(many[:n_carried], differ)] + many[n_carried:]
         if new == many:
             break
@@ -105,24 +106,23 @@ def scan(call: BatchedOp) -> Sequence[Value]:
     return [*carried, *[moved(x, 1, 0) if m else repeated(x, n) for x, m in zip(found[n_carried:], differ[n_carried:])]]
 
 
-def _flags(region: Region, many: Sequence[bool], n: Int) -> list[bool]:
-    """Which results of a region differ from call to call."""
-    flags: list[bool] = []
+def _flags(region: Region, many: Sequence[bool]) -> list[bool]:
+    """Which results of a region differ from call to call: what is computed of anything that does, as a `BatchBuilder` has it. It
+    is asked of each turn's region again and again, so that it must not write what the loops in there become."""
+    graph = region.graph
+    differ = set(compress(graph.inputs, many))
+    for node in graph.nodes:
+        if not differ.isdisjoint(node.operands):
+            differ.update(node.results)
+    return [v in differ for v in graph.outputs]
 
-    def rule(*xs: Value) -> list[Value]:
-        flags.extend(is_many for _, is_many in _run(region, xs, many, n, xs[0].builder))
-        return []
 
-    build(_types(region, many, n), rule)
-    return flags
-
-
-def _settled(call: BatchedOp, goes_on: Region, body: Region) -> list[bool]:
+def _settled(had: Sequence[bool], goes_on: Region, body: Region) -> list[bool]:
     """Which operands of the loop differ from call to call, in any round."""
-    many = list(call.many)
+    many = list(had)
     while True:
-        differ = _flags(body, many, call.n)
-        if _flags(goes_on, many, call.n)[0]:
+        differ = _flags(body, many)
+        if _flags(goes_on, many)[0]:
             differ = [True] * len(differ)
         new = [m or d for m, d in zip(many, differ)] + many[len(differ) :]
         if new == many:

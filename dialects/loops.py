@@ -93,6 +93,12 @@ def flowing(body: Region, carried: int, given: Sequence[bool]) -> tuple[list[boo
         flags = new
 
 
+def reached_operands(body: Region, carried: int, given: Sequence[bool]) -> list[bool]:
+    """The operands of a loop that have a cotangent where these results have one."""
+    flows, arrives = flowing(body, carried, given)
+    return [*flows, *arrives[carried:]]
+
+
 class _GradientTurn:
     """One turn of a gradient. Its inputs: the cotangents that are carried, sums so far; those of what the turn gave, what is known
     of it, its slices; what is the same in all."""

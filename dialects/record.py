@@ -113,6 +113,8 @@ class OpRecord:
     regions    the names of the attributes that are regions: programs that the op runs.
     run        ops with regions: (call, operand arrays..., attrs...) -> a tuple of arrays, where `call(region, arrays)` runs a
                region once. The meaning of the op on every tier; the reference has NumPy run them, see `control.by_numpy`.
+    reaches    ops with regions: (per result, whether it has a cotangent; attrs...) -> per operand, whether one reaches it or would
+               have to: what the rule of its gradient gives, found without what that computes.
     parts      what complex numbers need: (operands..., attrs...) -> result, on `parts.Pair`s of real `builder.Value`s, of which the
                result is one where it is complex. None: the op is done to real parts and to imaginary parts.
     by_memory  complex numbers are handed over as they lie in memory, to an op of their own that is made of this one:
@@ -145,6 +147,7 @@ class OpRecord:
     run: Callable[..., Any] | None = None
     effect: bool = False
     moves_to: str | None = None
+    reaches: Callable[..., Sequence[bool]] | None = None
     parts: Callable[..., Any] | None = None
     by_memory: bool = False
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import compress
 from typing import Any
 
 from flambeau.dialects import autodiff
 from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.builder import Builder, GraphBuilder, Value
 from flambeau.dialects.graph import Graph, Region
+from flambeau.dialects.size_guards import remembered
 
 
 def build(inputs: Sequence[Aval], rule: Callable[..., Sequence[Value]]) -> Region:
@@ -90,17 +92,16 @@ def cotangents(region: Region, xs: Sequence[Value], cts: Sequence[Value | None])
 
 
 def reached(region: Region, given: Sequence[bool]) -> list[bool]:
-    """The inputs that a cotangent of the given outputs reaches."""
+    """The inputs that a cotangent of the given outputs reaches, or would have to."""
+    return _reached(region, tuple(given))
 
-    def rule(*values: Value) -> list[Value]:
-        xs, cts = values[: len(region.inputs)], iter(values[len(region.inputs) :])
-        found = cotangents(region, xs, [next(cts) if g else None for g in given])
-        flags.extend(ct is not None for ct in found)
-        return []
 
-    flags: list[bool] = []
-    build([*region.inputs, *(a for a, g in zip(region.outputs, given, strict=True) if g)], rule)
-    return flags
+@remembered(4096)
+def _reached(region: Region, given: tuple[bool, ...]) -> list[bool]:
+    graph = region.graph
+    wrt = [v for v in graph.inputs if graph.avals[v].dtype.is_inexact]
+    found = autodiff.arriving(graph, compress(graph.outputs, given), wrt)
+    return [v in found for v in graph.inputs]
 
 
 def typed(avals: Sequence[Aval]) -> str:

@@ -151,7 +151,14 @@ class _Backward:
 
         def forward(*values: Value) -> list[Value]:
             state, k, where, fixed = values[:n], values[n], values[n + 1 : n + 4], values[n + 4 :]
-            return [*self.advanced(*of(k, *where), state, fixed), *state]
+            first, end = of(k, *where)
+            there = _where(  # an empty part is nothing to differentiate again: a loop without turns would go through its slots
+                first < end,
+                lambda f, e, *xs: self.advanced(f, e, xs[:n], xs[n:]),
+                lambda f, e, *xs: list(xs[:n]),
+                [first, end, *state, *fixed],
+            )
+            return [*there, *state]
 
         def backward(*values: Value) -> list[Value]:
             carried, k, state, rest = list(values[:m]), values[m], list(values[m + 1 : m + 1 + n]), values[m + 1 + n :]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from flambeau.dialects import reference, unbounded_loops
+from flambeau.dialects import loops, reference, unbounded_loops
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, float64, int64
@@ -60,12 +60,16 @@ def _run_cond(call: Call, pred: Any, *rest: Any) -> tuple[Any, ...]:
     return tuple(call(then if pred else otherwise, operands))
 
 
+def _reaches_cond(given: Sequence[bool], then: Region, otherwise: Region) -> list[bool]:
+    return [False, *[any(flags) for flags in zip(reached(then, given), reached(otherwise, given), strict=True)]]
+
+
 def _vjp_cond(cts: Sequence[Value | None], results: Any, pred: Value, *rest: Any) -> tuple[Value | None, ...]:
     """A cond whose branches are those of the gradients; each computes again what it needs of its forward."""
     *operands, then, otherwise = rest
     given = [ct is not None for ct in cts]
     branches = (then, otherwise)
-    arrives = [any(flags) for flags in zip(*(reached(branch, given) for branch in branches), strict=True)]
+    arrives = _reaches_cond(given, then, otherwise)[1:]
     if not any(arrives):
         return (None,) * (len(operands) + 1)
     there = [ct for ct in cts if ct is not None]
@@ -130,6 +134,7 @@ cond = OpRecord(
     results=None,
     regions=("then", "otherwise"),
     run=_run_cond,
+    reaches=_reaches_cond,
     samples=_samples_cond,
     doc="What `then` gives for the operands where the predicate holds, else what `otherwise` does; the other does not run.",
 )
@@ -206,6 +211,7 @@ while_loop = OpRecord(
     results=None,
     regions=("goes_on", "body"),
     run=_run_while,
+    reaches=lambda given, _, body: loops.reached_operands(body, len(body.outputs), given),
     samples=_samples_while,
     doc="The first operands, the carried values, replaced by what `body` gives for the operands, as long as `goes_on` holds.",
 )

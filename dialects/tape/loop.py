@@ -121,6 +121,7 @@ scan = OpRecord(
     results=None,
     regions=("body",),
     run=_run,
+    reaches=lambda given, carried, _sliced, _size, _reverse, body: loops.reached_operands(body, carried, given),
     samples=_samples,
     doc="The carried values, replaced by what `body` gives for them and one slice after the other; what else it gives, stacked.",
 )
