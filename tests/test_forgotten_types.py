@@ -41,6 +41,16 @@ def test_types_and_static_arguments_are_bounded():
         assert counts()[0] <= 2 * types + 50 and counts()[1] <= 2 * statics + 50, (types, statics, counts())
 
 
+def test_what_lives_long_does_not_make_collections_ever_rarer():
+    churn(0, 600)
+    before = counts()[0]
+    live = [fb.ones(n, 1, 1) for n in range(1, 301)]
+    for first in range(0, 6000, 600):
+        churn(first, 600)
+        assert counts()[0] <= 3 * (before + len(live)) + 50, (first, before, counts())
+    assert [x.shape for x in live] == [(n, 1, 1) for n in range(1, 301)]
+
+
 def test_tensors_of_old_shapes_stay_right():
     old = [fb.arange(6 * n).reshape(6, n) for n in range(1, 30)]
     shapes = [x.shape for x in old]

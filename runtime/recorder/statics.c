@@ -219,12 +219,13 @@ static void statics_compact(void) {
 }
 
 void fb_statics_sweep(void) {
-  uint32_t *dead = PyMem_Malloc(((size_t)n_statics + 1) * sizeof *dead), n_dead = 0;
+  uint32_t *dead = PyMem_Malloc(((size_t)n_statics + 1) * sizeof *dead), n_dead = 0, live = 0;
   for (uint32_t i = 0; dead && i < n_statics; i++) {
     fb_static *s = &statics[i];
     bool lives = s->marked || s->pins;
     if (!lives && s->doomed)
       dead[n_dead++] = s->id;
+    live += lives;
     s->doomed = !lives;
     s->marked = false;
   }
@@ -233,7 +234,7 @@ void fb_statics_sweep(void) {
   PyMem_Free(dead);
   if (n_dead)
     statics_compact();
-  collect_at = n_statics * 2;
+  collect_at = n_statics + live; /* as of types */
 }
 
 /* ---- by identity ----------------------------------------------------------------------------------------- */

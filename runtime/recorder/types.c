@@ -366,7 +366,7 @@ static void mark_pairs(void) {
 
 void fb_types_sweep(void) {
   fb_type *dead = NULL;
-  uint32_t kept = 0;
+  uint32_t kept = 0, live = 0;
   if (!table)
     return;
   mark_pairs();
@@ -380,6 +380,7 @@ void fb_types_sweep(void) {
       dead = t;
       continue;
     }
+    live += t->marked;
     t->doomed = !t->marked;
     t->marked = false;
     types[kept++] = t;
@@ -388,7 +389,7 @@ void fb_types_sweep(void) {
   }
   n_plain -= n_types - kept;
   n_types = kept;
-  collect_at = n_plain * 2;
+  collect_at = n_plain + live; /* not twice what is there: what is doomed would make it more each time */
   while (dead) {
     fb_type *next = dead->hash_next;
     type_free(dead);
