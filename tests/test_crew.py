@@ -89,7 +89,8 @@ def forget(folder):
 
 
 def stored(folder):
-    return {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    """The kernels and plans in a cache: what LLVM says of the CPU is asked and kept once in a process."""
+    return {p.name: p.read_bytes() for kind in ("kernels", "plans") for p in (folder / kind).rglob("*") if p.is_file()}
 
 
 # ---- the ordinary case
