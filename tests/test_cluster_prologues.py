@@ -163,9 +163,7 @@ def test_the_plan_has_one_step_and_the_generic_tier_agrees(make):
     found, wanted = (to_array(f(arrays)[0], graph.avals[graph.outputs[0]]) for f in (fused, generic))
     assert random_graphs.same_bits(found, wanted)
     assert fused.report.tier == "fused" and generic.report.tier == "generic"
-    packs = sum(
-        label.startswith("panels of") for label in fused.report.kernels
-    )  # an input that is itself a factor, once
+    packs = sum(k.startswith("panels of") for k in fused.report.kernels)  # of an input that is itself a factor
     assert fused.report.steps - packs == 1 and packs == (make is left) and fused.report.arena_bytes == 0
 
 
