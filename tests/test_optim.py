@@ -359,6 +359,26 @@ def test_state_continues_where_it_was_saved(name, options):
         SGD([fb.ones(1, requires_grad=True)]).load_state_dict(opt.state_dict())
 
 
+@pytest.mark.parametrize("name", ["Adam", "NAdam", "ASGD"])
+def test_counters_of_old_files_are_numbers(name):
+    def stepped(state=None):
+        p = fb.tensor([1.0, 2.0], requires_grad=True)
+        opt = getattr(fb.optim, name)([p], lr=0.1)
+        for k in range(3):
+            if k == 2 and state is not None:
+                opt.load_state_dict(state(opt.state_dict()))
+            opt.zero_grad()
+            (p * p).sum().backward()
+            opt.step()
+        return p.tolist(), opt.state_dict()["state"][0]["step"].item()
+
+    def old(state):
+        numbers = {k: v.item() if v.dim() == 0 else v for k, v in state["state"][0].items()}
+        return {**state, "state": {0: numbers | {"step": int(numbers["step"])}}}
+
+    assert stepped(old) == stepped() and stepped()[1] == 3
+
+
 @pytest.mark.parametrize("name", ["SGD", "Adam", "NAdam", "ASGD", "Rprop"])
 def test_state_has_the_dtype_of_the_parameter_it_is_loaded_for(name):
     options = {"momentum": 0.9} if name == "SGD" else {}

@@ -64,9 +64,12 @@ class Counted(Optimizer):
         return states
 
     def _share(self, state: dict[Tensor, dict[str, Any]]) -> None:
-        """Counters that say the same are one from here on: the program of a step counts each."""
+        """Counters that say the same are one from here on: the program of a step counts each. Old files have numbers for them."""
         first: dict[tuple, dict[str, Tensor]] = {}
         for p, entry in state.items():
+            for name in self._COUNTERS:
+                if isinstance(entry.get(name), int | float):
+                    entry[name] = full((), float(entry[name]), device=p.device)
             if all(isinstance(entry.get(name), Tensor) for name in self._COUNTERS):
                 said = tuple((entry[name].dtype, entry[name].item()) for name in self._COUNTERS)
                 known = first.setdefault((p._place, *said), {name: entry[name] for name in self._COUNTERS})
