@@ -9,7 +9,7 @@
 // FUSED: math.fma %[[X]],
 // FUSED: order = "blocks"
 // FUSED-NOT: linalg.generic
-// KERNEL-LABEL: kernel 0 of @layer: generic + matmul f32
+// KERNEL-LABEL: kernel 1 of @layer: generic + matmul f32
 // KERNEL: arith.mulf
 // KERNEL: math.fma
 func.func @layer(%x: tensor<40x70xf32>, %w: tensor<70x30xf32>) -> tensor<40x30xf32> {

@@ -40,23 +40,26 @@
 // CHECK-NOT: kernel 1 of @softmax
 
 // A register tile of the product; bias and relu are applied to it before it is stored. Rows are fma chains of 256.
-// CHECK-LABEL: kernel 0 of @layer: matmul f32 + add + maximum
+// Its weights are packed apart, so that the panels can be kept while they stay the same.
+// CHECK-LABEL: kernel 0 of @layer: panels of a matrix f32
+// CHECK-NOT: math.fma
+// CHECK-LABEL: kernel 1 of @layer: matmul f32 + add + maximum
 // CHECK: arith.constant 256 : i64
 // CHECK: math.fma
 // CHECK: arith.addf
 // CHECK: arith.maximumf
 // CHECK: llvm.return
-// CHECK-NOT: kernel 1 of @layer
-// V3-LABEL: kernel 0 of @layer
+// CHECK-NOT: kernel 2 of @layer
+// V3-LABEL: kernel 1 of @layer
 // V3: math.fma {{.*}} : vector<8xf32>
 // V3-NOT: vector<16xf32>
-// V3-LABEL: kernel 0 of @gradient
+// V3-LABEL: kernel 1 of @gradient
 // V3: math.fma {{.*}} : vector<8xf32>
-// V4-LABEL: kernel 0 of @layer
+// V4-LABEL: kernel 1 of @layer
 // V4: math.fma {{.*}} : vector<16xf32>
 
 // The same product without the epilogue: the transposes are read, not made.
-// CHECK-LABEL: kernel 0 of @gradient: matmul f32
+// CHECK-LABEL: kernel 1 of @gradient: matmul f32
 // CHECK: math.fma
 // CHECK-NOT: arith.maximumf
 
