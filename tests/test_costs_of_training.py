@@ -4,7 +4,7 @@ layers, CTC of any length, checkpoints beside batch normalization, truncated bac
 import flambeau as fb
 import numpy as np
 import pytest
-from counting import calls
+from counting import calls, new_programs
 from flambeau import nn
 from flambeau.compiler.tools import report
 from flambeau.nn import functional as F
@@ -14,19 +14,16 @@ from flambeau.utils.checkpoint import checkpoint
 
 def learnt(fn) -> tuple[int, int, int]:
     """Misses, builds and programs by running `fn`."""
-    before, programs = recorder.stats(), len(report.programs())
-    fn()
+    before = recorder.stats()
+    programs = len(new_programs(fn))
     after = recorder.stats()
-    return after["misses"] - before["misses"], after["builds"] - before["builds"], len(report.programs()) - programs
+    return after["misses"] - before["misses"], after["builds"] - before["builds"], programs
 
 
 def programs_of(step, times: int = 3) -> list[report.ProgramReport]:
     """What is compiled for `step`, which is run until nothing is."""
     recorder.clear()
-    before = len(report.programs())
-    for _ in range(times):
-        step()
-    return report.programs()[before:]
+    return new_programs(lambda: [step() for _ in range(times)])
 
 
 # ---- gradients accumulated over micro-batches ------------------------------------------------------------------------------
