@@ -181,6 +181,10 @@ class CallHistory:
             if held is not None and leaf not in provided:
                 self.data[base + leaf] = base + held
 
+    def writes_within(self) -> bool:
+        """Whether what a joined call computes on its way was overwritten in its tensor, which its derivative cannot say."""
+        return any(self._place_of(slot) is not None for slot in self.overwritten)
+
     # ---- what a slot is ---------------------------------------------------------------------------------------
 
     def data_of(self, slot: int) -> int:
@@ -297,7 +301,12 @@ def call_history(export: Sequence[tuple], leaves: Sequence[int], loss: int) -> C
     """What a loss goes through on its way to the leaves; None where it cannot be told by calls alone."""
     for attempt in range(_ATTEMPTS + 1):
         trace = CallHistory(leaves, joins=attempt < _ATTEMPTS)
-        if trace.read(export) and trace.reach(trace.meeting(loss)):
+        if not trace.read(export):
+            return None
+        if trace.writes_within():
+            trace = CallHistory(leaves, joins=False)
+            trace.read(export)
+        if trace.reach(trace.meeting(loss)):
             return trace
         if not trace.meets:
             break

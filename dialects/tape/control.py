@@ -177,23 +177,23 @@ def _samples_while() -> list[Sample]:
     n = Aval((), int64)
 
     def regions(x: Aval) -> dict[str, Region]:
-        goes_on = build([n, x, n, x], lambda i, y, n, x: [i < n])
-        return {"goes_on": goes_on, "body": build([n, x, n, x], lambda i, y, n, x: [i + 1, y * x + y])}
+        goes_on = build([x, n, n, x], lambda y, i, n, x: [i < n])
+        return {"goes_on": goes_on, "body": build([x, n, n, x], lambda y, i, n, x: [y * x + y, i + 1])}
 
     x = Aval((4,), float64)
     attrs = regions(x)
     zero, start, by = np.array(0), random((4,)), random((4,), -0.5, 0.5)
     more = random((67,)), random((67,), -0.5, 0.5)
-    endless = {**attrs, "goes_on": build([n, x, n, x], lambda i, y, n, x: [i])}
-    changing = {**attrs, "body": build([n, x, n, x], lambda i, y, n, x: [y, i])}
+    endless = {**attrs, "goes_on": build([x, n, n, x], lambda y, i, n, x: [i])}
+    changing = {**attrs, "body": build([x, n, n, x], lambda y, i, n, x: [i, y])}
     return [
-        *(Sample((zero, start, np.array(times), by), attrs) for times in (0, 1, 5)),
-        Sample((zero, more[0], np.array(3), more[1]), regions(Aval((67,), float64)), gradient=False),
-        Sample((zero, start, by), attrs, error=(RuntimeError, "[while_loop] its region 'goes_on' takes (i64, 4xf64")),
+        *(Sample((start, zero, np.array(times), by), attrs) for times in (0, 1, 5)),
+        Sample((more[0], zero, np.array(3), more[1]), regions(Aval((67,), float64)), gradient=False),
+        Sample((start, zero, by), attrs, error=(RuntimeError, "[while_loop] its region 'goes_on' takes (4xf64, i64")),
         Sample(
-            (zero, start, zero, by), endless, error=(RuntimeError, "[while_loop] the condition gives (i64). Make it")
+            (start, zero, zero, by), endless, error=(RuntimeError, "[while_loop] the condition gives (i64). Make it")
         ),
-        Sample((zero, start, zero, by), changing, error=(RuntimeError, "[while_loop] the body gives (4xf64, i64) for")),
+        Sample((start, zero, zero, by), changing, error=(RuntimeError, "[while_loop] the body gives (i64, 4xf64) for")),
     ]
 
 

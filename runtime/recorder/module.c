@@ -398,6 +398,9 @@ static PyObject *set_limits(PyObject *module, PyObject *args, PyObject *kwargs) 
                             .max_bytes = (size_t)bytes,
                             .max_ns = (uint64_t)ns,
                             .soft_ns = (uint64_t)soft_ns};
+  fb_trie_collect_soon(); /* what is there may be too much by the new ones */
+  fb_types_collect_soon();
+  fb_statics_collect_soon();
   Py_RETURN_NONE;
 }
 

@@ -180,6 +180,8 @@ void fb_static_unpin(uint32_t id) { add_pins(id, -1); }
 
 /* ---- memory ------------------------------------------------------------------------------------------------ */
 
+void fb_statics_collect_soon(void) { collect_at = 0; }
+
 bool fb_statics_are_full(uint32_t most) { return n_statics > most && n_statics > collect_at; }
 
 void fb_static_mark(uint32_t id) {

@@ -268,6 +268,8 @@ bool fb_trie_is_full(void) {
          (n_programs > fb_limits.max_programs && n_programs > collect_programs_at);
 }
 
+void fb_trie_collect_soon(void) { collect_at = collect_programs_at = 0; }
+
 fb_node *fb_trie_nodes(void) { return all_nodes; }
 
 uint32_t fb_trie_states(void) { return n_states; }

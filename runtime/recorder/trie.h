@@ -117,7 +117,8 @@ int fb_trie_note_number(fb_node *state, fb_function *f, const uint64_t *words, u
 void fb_trie_mark(fb_node *node);
 void fb_trie_sweep(void);
 bool fb_trie_is_full(void);
-fb_node *fb_trie_nodes(void); /* all but the root, linked by all_next */
+void fb_trie_collect_soon(void); /* at the next end of a trace, if there are too many */
+fb_node *fb_trie_nodes(void);    /* all but the root, linked by all_next */
 uint32_t fb_trie_states(void);
 uint64_t fb_trie_sweeps(void); /* how often states have been dropped */
 uint32_t fb_trie_programs(void);

@@ -344,6 +344,8 @@ uint32_t fb_types_made(void) { return next_id; }
 
 /* ---- memory ------------------------------------------------------------------------------------------------ */
 
+void fb_types_collect_soon(void) { collect_at = 0; }
+
 bool fb_types_are_full(uint32_t most) { return n_plain > most && n_plain > collect_at; }
 
 /* Types that differ in `requires_grad` live and die together. */

@@ -105,6 +105,8 @@ void fb_statics_sweep(void); /* may run Python code */
 void fb_splits_sweep(void);  /* those of statics that are gone */
 bool fb_types_are_full(uint32_t most);
 bool fb_statics_are_full(uint32_t most);
+void fb_types_collect_soon(void); /* at the next end of a trace, if there are too many */
+void fb_statics_collect_soon(void);
 
 /* ---- cells, leaves, tensors ------------------------------------------------------------------------------ */
 
