@@ -18,7 +18,7 @@ from itertools import compress
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import int64
-from flambeau.dialects.graph import Region
+from flambeau.dialects.graph import Graph, Region
 from flambeau.dialects.loops import ScanParts, flowing
 from flambeau.dialects.record import find
 from flambeau.dialects.region import build, cotangents, inlined
@@ -36,7 +36,7 @@ def gradient(
 ) -> list[Value | None]:
     """A cotangent per operand, None where none arrives, given those of some results. A sum over turns begins with the last one."""
     n = len(body.outputs)
-    body = _silent(body)
+    body = Region(_silent(body.graph))
     flows, arrives = flowing(body, n, [ct is not None for ct in cts])
     if not any(arrives) and not any(flows):
         return [None] * len(operands)
@@ -51,11 +51,11 @@ def gradient(
     return [*of_state, *[next(found) if there else None for there in loop.summed[n:]]]
 
 
-def _silent(region: Region) -> Region:
-    """The region without its effects, which happened in the forward."""
-    graph = region.graph
+def _silent(graph: Graph) -> Graph:
+    """The program without its effects, which happened in the forward."""
     if not graph.has_effect:
-        return region
+        return graph
+    graph = graph.with_regions(_silent)
     same = {v: v for v in range(len(graph.avals))}
     nodes = []
     for node in graph.nodes:
@@ -63,9 +63,8 @@ def _silent(region: Region) -> Region:
         if node.op.effect:
             same[node.results[0]] = operands[0]  # the token
         else:
-            attrs = tuple([_silent(a) if isinstance(a, Region) else a for a in node.attrs])
-            nodes.append(node._replace(operands=operands, attrs=attrs))
-    return Region(replace(graph, nodes=nodes, outputs=[same[v] for v in graph.outputs]))
+            nodes.append(node._replace(operands=operands))
+    return replace(graph, nodes=nodes, outputs=[same[v] for v in graph.outputs])
 
 
 def _counted(operands: Sequence[Value], goes_on: Region, body: Region) -> Value:

@@ -28,7 +28,6 @@ def kept_steps(steps: list[Step], storage: BufferAssignment) -> list[Step]:
     left out come last. Of an input that the program itself replaces, as training does with weights, nothing lasts."""
     note_uses(steps)
     changed = set(storage.graph.updates.values())
-
     found = [step for step in steps if _made_of(step, storage) not in {None, *changed}]
     return sorted(found, key=lambda step: step.call.spare)
 
