@@ -22,7 +22,7 @@ import flambeau as fb
 import numpy as np
 import turns
 from transforms import find_jax
-from turns import Step, count, find_torch, medians
+from turns import Step, beside_peers, find_torch
 
 TURN, TURNS = 0.05, 15
 RNG = np.random.default_rng(0)
@@ -158,12 +158,7 @@ def main() -> None:
         import jax.scipy.stats
     for name in names or TASKS:
         with fb.compiler_options(mode="blocking"):
-            steps = {"Flambeau": torch_like(fb, name)}
-            if torch:
-                steps["PyTorch"] = torch_like(torch, name)
-            if jax:
-                steps["JAX"] = jax_step(jax, name)
-            found = medians(steps, {k: count(step, TURN, tries=3) for k, step in steps.items()}, TURNS)
+            found = beside_peers(name, torch_like, jax_step, (fb, torch, jax), TURN, TURNS)
         better = min([t for k, t in found.items() if k != "Flambeau"], default=None)
         ratio = "" if better is None else f"{better / found['Flambeau']:9.2f} x the better"
         print(f"{name:28}" + "".join(f"{k:>12}{t / 1e3:9.3f}" for k, t in found.items()) + ratio, flush=True)

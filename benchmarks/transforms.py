@@ -19,7 +19,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_
 
 import flambeau as fb
 import numpy as np
-from turns import Step, count, find_torch, flushed, medians
+from turns import Step, beside_peers, find_torch, flushed
 
 N, TURN, TURNS = 64, 0.05, 15
 RNG = np.random.default_rng(0)
@@ -82,12 +82,7 @@ def main() -> None:
     torch, jax = find_torch(), find_jax()
     for name in sys.argv[1:] or TASKS:
         with fb.compiler_options(mode="blocking"):
-            steps = {"Flambeau": torch_like(fb, name)}
-            if torch:
-                steps["PyTorch"] = torch_like(torch, name)
-            if jax:
-                steps["JAX"] = jax_step(jax, name)
-            found = medians(steps, {k: count(step, TURN, tries=3) for k, step in steps.items()}, TURNS)
+            found = beside_peers(name, torch_like, jax_step, (fb, torch, jax), TURN, TURNS)
         print(f"{name:12}" + "".join(f"{k:>12}{t / 1e3:9.3f}" for k, t in found.items()), flush=True)
 
 

@@ -38,6 +38,24 @@ def medians(steps: Mapping[str, Step], counts: Mapping[str, int], turns: int) ->
     return {name: statistics.median(each) for name, each in times.items()}
 
 
+def beside_peers(
+    name: str,
+    called: Callable[[ModuleType, str], Step],
+    compiled: Callable[[ModuleType, str], Step],
+    modules: tuple[ModuleType, ModuleType | None, ModuleType | None],
+    length: float,
+    turns: int,
+) -> dict[str, float]:
+    """Microseconds of a task for Flambeau and PyTorch, which `called` calls, and for JAX, where they are there."""
+    ours, torch, jax = modules
+    steps = {"Flambeau": called(ours, name)}
+    if torch:
+        steps["PyTorch"] = called(torch, name)
+    if jax:
+        steps["JAX"] = compiled(jax, name)
+    return medians(steps, {k: count(step, length, tries=3) for k, step in steps.items()}, turns)
+
+
 def flushed(m: ModuleType, run: Callable[[], object]) -> Step:
     """`run`, and what Flambeau has only recorded by then; done three times now. `m` is one of the two modules."""
     flush = getattr(m, "flush", None)

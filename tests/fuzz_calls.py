@@ -231,8 +231,15 @@ def samples(seed: int) -> str | None:
     every = [s for s in every if not isinstance(s.input, torch.Tensor) or s.input.numel() < parity.LARGE]
     sample = rng.choice(every)
     sample.input, sample.args = as_view(rng, sample.input), as_view(rng, sample.args)
+    return _beside_pytorch(op, sample, "blocking" if rng.random() < 0.15 else "off")
+
+
+def _beside_pytorch(op: Any, sample: Any, mode: str) -> str | None:
+    """What is wrong with what a function here makes of a sample of PyTorch's."""
+    import opinfo_parity as parity
+
     try:
-        with fb.compiler_options(mode="blocking" if rng.random() < 0.15 else "off"):
+        with fb.compiler_options(mode=mode):
             parity.check_sample(op, parity.ours(op), sample)
     except parity.Absent:
         return None
@@ -286,7 +293,6 @@ def other_numbers(rng: random.Random, x: Any) -> Any:
 
 def elements(seed: int) -> str | None:
     """An elementwise function or reduction of PyTorch's on other numbers than its samples have."""
-    import opinfo_parity as parity
     import torch
 
     rng = random.Random(seed)
@@ -299,14 +305,7 @@ def elements(seed: int) -> str | None:
         op.op(sample.input, *sample.args, **sample.kwargs)
     except Exception:
         return None
-    try:
-        with fb.compiler_options(mode="off"):
-            parity.check_sample(op, parity.ours(op), sample)
-    except parity.Absent:
-        return None
-    except Exception as error:
-        return f"{parity.title(op)}: {type(error).__name__}: {error} of {sample}"[:3000]
-    return None
+    return _beside_pytorch(op, sample, "off")
 
 
 def creation(seed: int) -> str | None:
