@@ -80,22 +80,31 @@ def _followed(
 ) -> list[Tensor | None]:
     """What `start` of the trace gives, recorded anew, or by the calls of the last time where the trace is as it was."""
 
-    def prepared() -> Callable[[], list[Tensor | None]]:
-        asked = replays.key(kind, outputs, inputs, given, n)
-        if (replay := replays.known(asked)) is not None:
-            return partial(replay.run, [*replay.sources(), *(t for t in given if t is not None)])
-        tape = Tape(name, outputs, inputs)
-        log = None if asked is None else replays.Log()
-        if log is not None:
-            tape.logged(log)
-        if n is not None:
-            tape.of_batch(n)
-        return partial(_noted, start(tape), log, asked, given)
-
     with recorder.ModeScope(GRAD_MODE, GRAD_MODE if create_graph else 0):
-        found = recorder.held(prepared)()
+        found = recorder.held(_prepared, kind, name, outputs, inputs, given, n, start)()
     flush_point()
     return found
+
+
+def _prepared(
+    kind: str,
+    name: str,
+    outputs: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    given: Sequence[Tensor | None],
+    n: int | None,
+    start: Callable[[Tape], Callable[[], list[Tensor | None]]],
+) -> Callable[[], list[Tensor | None]]:
+    asked = replays.key(kind, outputs, inputs, given, n)
+    if (replay := replays.known(asked)) is not None:
+        return partial(replay.run, [*replay.sources(), *[t for t in given if t is not None]])
+    tape = Tape(name, outputs, inputs)
+    log = None if asked is None else replays.Log()
+    if log is not None:
+        tape.logged(log)
+    if n is not None:
+        tape.of_batch(n)
+    return partial(_noted, start(tape), log, asked, given)
 
 
 def _noted(

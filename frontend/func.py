@@ -8,57 +8,52 @@ outside, requires grad, results keep their history. Next: `autograd/functional.p
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any, NamedTuple
+from typing import Any
 
 from flambeau import border as _border
 from flambeau import missing as _missing
 from flambeau import trees
-from flambeau.autograd import enable_grad, is_grad_enabled
+from flambeau.autograd import is_grad_enabled
 from flambeau.autograd.functional import _batched_rows, _columns, _grads, _owned, _tangents
 from flambeau.autograd.graph import reaches_others
+from flambeau.engine import GRAD_MODE
 from flambeau.functions.assemble import stack
 from flambeau.functions.vmap import vmap
 from flambeau.nn.module import Module
 from flambeau.regions import check_finished
+from flambeau.runtime import recorder
 from flambeau.runtime.recorder import Tensor
 
 # ---- levels -----------------------------------------------------------------------------------------------
 
 
-class _Levels(threading.local):
-    depth = 0
-
-
-_levels = _Levels()
-
-
-class _Kept(NamedTuple):
-    """Whether results are to keep their history: never where gradients were disabled outside, always where what was given has
-    one, and else where the function has read something that requires grad."""
+class _Inside(recorder.ModeScope):
+    """One transform more, as a block; and whether its results are to keep their history: never where gradients were disabled
+    outside, always where what was given has one, and else where the function has read something that requires grad."""
 
     is_enabled: bool
     is_given: bool
 
-    def by(self, value: Any, ours: Any) -> bool:
+    def keeps(self, value: Any, ours: Any) -> bool:
+        """Whether `value`, computed of `ours`, is to keep its history."""
         if not self.is_enabled or self.is_given:
             return self.is_enabled
-        return reaches_others(tuple(trees.leaves(value)), tuple(trees.leaves(ours)))
+        return reaches_others(trees.leaves(value), trees.leaves(ours))
 
 
-@contextmanager
-def _inside(*given: Any) -> Iterator[_Kept]:
-    """One transform more; whether its results are to keep their history."""
-    kept = _Kept(is_grad_enabled(), _levels.depth > 0 or any(t.requires_grad for t in trees.leaves(given)))
-    _levels.depth += 1
-    try:
-        with enable_grad():
-            yield kept
-    finally:
-        _levels.depth -= 1
+def _inside(*given: Any) -> _Inside:
+    """A transform of what is given, to be entered."""
+    made = _Inside(GRAD_MODE, GRAD_MODE)
+    made.is_enabled = bool(recorder.get_mode() & GRAD_MODE)
+    made.is_given = _is_inside() or True in [t.requires_grad for t in trees.leaves(given)]
+    return made
+
+
+def _is_inside() -> bool:
+    """Whether the thread is inside of a transform."""
+    return recorder.is_entered(_Inside)
 
 
 def _own(tree: Any) -> Any:
@@ -109,12 +104,12 @@ def grad_and_value(
 
     @wraps(func)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with _inside(args, kwargs) as kept:
+        with (kept := _inside(args, kwargs)):
             changed, ours = _chosen("grad", args, argnums)
             value, aux = _split_aux("grad", func(*changed, **kwargs), has_aux)
             if not isinstance(value, Tensor) or value.numel() != 1:
                 raise RuntimeError("[grad] the function has to give one number in a tensor. Reduce it, by sum() say.")
-            keeps = kept.by((value, aux), ours)
+            keeps = kept.keeps((value, aux), ours)
             found = trees.filled(ours, _grads((value,), tuple(trees.leaves(ours)), None, keeps))
             value = (_out(value, keeps), _out(aux, keeps)) if has_aux else _out(value, keeps)
             return _out(found, keeps), value
@@ -138,10 +133,10 @@ def grad(func: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: 
 def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     """(value, function) for `func(*primals)`: the function gives the gradients of `primals`, a tuple of as many, for weights in the
     structure of the value; with `has_aux`, `func` gives (value, anything), and this (value, function, anything)."""
-    with _inside(primals) as kept:
+    with (kept := _inside(primals)):
         ours = _own(primals)
         value, aux = _split_aux("vjp", func(*ours), has_aux)
-        keeps = kept.by((value, aux), ours)
+        keeps = kept.keeps((value, aux), ours)
 
     def gradients(cotangents: Any, retain_graph: bool = True, create_graph: bool | None = None) -> Any:
         weights = tuple(trees.leaves(cotangents))
@@ -152,7 +147,7 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
             )
         check_finished(outs)
         if create_graph is None:
-            create_graph = keeps or _levels.depth > 0 or (is_grad_enabled() and any(w.requires_grad for w in weights))
+            create_graph = keeps or _is_inside() or (is_grad_enabled() and any(w.requires_grad for w in weights))
         return trees.filled(ours, _grads(outs, tuple(trees.leaves(ours)), weights, create_graph))
 
     shown = _out(value, keeps)
@@ -168,10 +163,10 @@ def jvp(func: Callable[..., Any], primals: Any, tangents: Any, *, strict: bool =
     """
     if not isinstance(primals, tuple) or not isinstance(tangents, tuple):
         raise RuntimeError("[jvp] primals and tangents are tuples, one item for each argument. Pass (x,) for one x.")
-    with _inside(primals, tangents) as kept:
+    with (kept := _inside(primals, tangents)):
         ours = _own(primals)
         value, aux = _split_aux("jvp", func(*ours), has_aux)
-        keeps = kept.by((value, aux), ours)
+        keeps = kept.keeps((value, aux), ours)
         found = _along("jvp", value, ours, tangents, keeps, strict)
     shown = _out(value, keeps), _out(found, keeps)
     return (*shown, _out(aux, keeps)) if has_aux else shown
@@ -200,14 +195,14 @@ def functionalize(func: Callable[..., Any], *, remove: str = "mutations") -> Cal
 def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
     """(value, function) for `func(*primals)`: the function gives the derivative of the value along tangents, one for each primal,
     as often as wanted; `func` is not called again."""
-    with _inside(primals) as kept:
+    with (kept := _inside(primals)):
         ours = _own(primals)
         value = func(*ours)
-        keeps = kept.by(value, ours)
+        keeps = kept.keeps(value, ours)
 
     def derivative(*tangents: Any) -> Any:
         check_finished(trees.leaves(value))
-        is_asked = _levels.depth > 0 or any(t.requires_grad for t in trees.leaves(tangents))
+        is_asked = _is_inside() or any(t.requires_grad for t in trees.leaves(tangents))
         return _along("linearize", value, ours, tangents, keeps or is_asked)
 
     return _out(value, keeps), derivative
@@ -230,10 +225,10 @@ def jacfwd(
 
     @wraps(func)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with _inside(args, kwargs) as kept:
+        with (kept := _inside(args, kwargs)):
             changed, ours = _chosen("jacfwd", args, argnums)
             value, aux = _split_aux("jacfwd", func(*changed, **kwargs), has_aux)
-            outs, ins, keeps = tuple(trees.leaves(value)), tuple(trees.leaves(ours)), kept.by((value, aux), ours)
+            outs, ins, keeps = tuple(trees.leaves(value)), tuple(trees.leaves(ours)), kept.keeps((value, aux), ours)
             columns = [_columns(outs, ins, k, keeps, chunk_size) for k in range(len(ins))]
             found = trees.filled(value, [trees.filled(ours, row) for row in zip(*columns)])
             return (_out(found, keeps), _out(aux, keeps)) if has_aux else _out(found, keeps)
@@ -262,10 +257,10 @@ def jacrev(
 
     @wraps(func)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with _inside(args, kwargs) as kept:
+        with (kept := _inside(args, kwargs)):
             changed, ours = _chosen("jacrev", args, argnums)
             value, aux = _split_aux("jacrev", func(*changed, **kwargs), has_aux)
-            leaves, keeps = tuple(trees.leaves(ours)), kept.by((value, aux), ours)
+            leaves, keeps = tuple(trees.leaves(ours)), kept.keeps((value, aux), ours)
             found = trees.mapped(lambda y: trees.filled(ours, _batched_rows(y, leaves, keeps, chunk_size)), value)
             return (_out(found, keeps), _out(aux, keeps)) if has_aux else _out(found, keeps)
 

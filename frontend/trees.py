@@ -1,6 +1,6 @@
 """Dicts, lists and tuples of tensors: their tensors in order, and the same nesting of other ones.
 
-In: trees. Out: trees. Next: `func.py`.
+In: trees. Out: trees. They are walked in C. Next: `func.py`.
 """
 
 from __future__ import annotations
@@ -8,33 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from flambeau.runtime.recorder import Tensor
+from flambeau.runtime import recorder
 
-
-def mapped(change: Callable[[Tensor], Any], tree: Any) -> Any:
-    """The tree with its tensors changed."""
-    if isinstance(tree, Tensor):
-        return change(tree)
-    return changed(lambda leaf: change(leaf) if isinstance(leaf, Tensor) else leaf, tree)
-
-
-def changed(change: Callable[[Any], Any], tree: Any) -> Any:
-    """The tree with its leaves changed, whatever they are."""
-    if isinstance(tree, Tensor):
-        return change(tree)
-    if isinstance(tree, Mapping):
-        return {k: changed(change, v) for k, v in tree.items()}
-    if isinstance(tree, tuple | list):
-        made = [changed(change, v) for v in tree]
-        return type(tree)(*made) if hasattr(tree, "_fields") else type(tree)(made)
-    return change(tree)
-
-
-def leaves(tree: Any) -> list[Tensor]:
-    """The tensors in it, in order."""
-    found: list[Tensor] = []
-    mapped(found.append, tree)
-    return found
+#: `mapped(change, tree)`: the tree with its tensors changed.
+mapped = recorder.tree_mapped
+#: `changed(change, tree)`: the tree with its leaves changed, whatever they are.
+changed = recorder.tree_changed
+#: `leaves(tree)`: the tensors in it, in order.
+leaves = recorder.tree_tensors
 
 
 def filled(tree: Any, values: Sequence[Any]) -> Any:

@@ -116,7 +116,7 @@ be replaced at any time; `runs` and `ns` count.
   such a place too
 - `set_mode(bits) -> old bits`, `get_mode()`: per thread, 12 bits; bit 0 is grad mode. `ModeScope(mask, bits)`: a context manager
   that holds bits of it, `GradScope(mode)`: one of bit 0 that acts when it is made; entered and left in C, so that no interrupt
-  falls in between
+  falls in between. `is_entered(cls)`: whether the thread is in a block of one of this subclass
 - `Context`: base of context managers written in Python: `enter()`, and `leave()`, which is called until no interrupt cuts it short
 - `tensor_from_buffer(buffer, shape, dtype, requires_grad=False, cls=None, shared=False, unset=False, device="cpu")`;
   unset: nothing was written to it yet
@@ -159,6 +159,8 @@ be replaced at any time; `runs` and `ns` count.
   `trace_marks() -> [(slot, object)]` of the trace and its imports; `is_of_leaf(tensor)`: a leaf or a view of one.
   `track(tensor)`: the collector of garbage sees what this tensor holds from now on, its history too. For tensors that such
   objects keep
+- `tree_tensors(tree)`: the tensors of nested dicts (and other mappings), lists and tuples, in order; `tree_mapped(change, tree)`:
+  the same nesting with its tensors changed, `tree_changed(change, tree)`: with all leaves changed
 - `set_slot(name, callable) -> what was there`: operators, named nb_add ... nb_inplace_add ... mp_subscript, lt ... ge
 - `set_hooks(**hooks) -> those before`, `set_limits(max_ops=, soft_ops=, max_bytes=, max_states=, max_ns=, soft_ns=,
   max_programs=, max_types=, soft_backwards=)`, `set_shadow(flag)`, `stats()`, `clear()`
@@ -219,6 +221,7 @@ from flambeau.runtime._recorder import (
     if_lost,
     import_history,
     intercept,
+    is_entered,
     is_lone_view,
     is_of_leaf,
     is_part,
@@ -271,6 +274,9 @@ from flambeau.runtime._recorder import (
     trace_scalars,
     trace_sizes,
     track,
+    tree_changed,
+    tree_mapped,
+    tree_tensors,
     view_info,
 )
 
@@ -312,6 +318,7 @@ __all__ = [
     "if_lost",
     "import_history",
     "intercept",
+    "is_entered",
     "is_lone_view",
     "is_of_leaf",
     "is_part",
@@ -364,6 +371,9 @@ __all__ = [
     "trace_scalars",
     "trace_sizes",
     "track",
+    "tree_changed",
+    "tree_mapped",
+    "tree_tensors",
     "view_info",
 ]
 

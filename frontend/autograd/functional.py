@@ -6,7 +6,7 @@ with what the function has recorded. Next: `func.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flambeau import along_history, inline, tensor_hooks
@@ -15,7 +15,7 @@ from flambeau import missing as _missing
 from flambeau.autograd.grad_mode import enable_grad
 from flambeau.autograd.gradients import grad
 from flambeau.functions.assemble import cat, stack
-from flambeau.functions.create import eye, ones_like, zeros_like
+from flambeau.functions.create import identity, ones_like, zeros_like
 from flambeau.runtime.recorder import Tensor
 
 Tensors = tuple[Tensor, ...]
@@ -90,16 +90,17 @@ def _tangents(outs: Tensors, ins: Tensors, given: Sequence[Tensor | None], creat
     return found
 
 
-def _parts(n: int, chunk_size: int | None) -> Iterator[tuple[int, int]]:
+def _parts(n: int, chunk_size: int | None) -> Sequence[tuple[int, int]]:
     """(first, how many) of at most `chunk_size` of n rows at a time."""
-    size = n if chunk_size is None else chunk_size
-    return ((first, min(size, n - first)) for first in range(0, n, size or 1))
+    if chunk_size is None or chunk_size >= n:
+        return ((0, n),) if n else ()
+    return [(first, min(chunk_size, n - first)) for first in range(0, n, chunk_size)]
 
 
 def _unit(x: Tensor, first: int, count: int) -> Tensor:
     """So many of the tensors that are 1 in one element of x, and 0 in all others: [count, *x.shape]."""
     n = x.numel()
-    rows = eye(n, dtype=x.dtype, device=x.device)
+    rows = identity(n, x)
     return _shaped(rows if count == n else rows.narrow(0, first, count), (count, *x.shape))
 
 
@@ -113,17 +114,18 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
 
 def _columns(outs: Tensors, ins: Tensors, k: int, create_graph: bool, chunk_size: int | None) -> list[Tensor]:
     """For each output the derivatives by every element of input k, in forward mode: [*y.shape, *x.shape]."""
-    x, parts = ins[k], []
-    at = [i for i, y in enumerate(outs) if y.requires_grad and x.numel()]
+    x, at = ins[k], [i for i, y in enumerate(outs) if y.requires_grad]
+    moved, parts = [outs[i] for i in at], []
     for first, count in _parts(x.numel(), chunk_size) if at else ():
-        given = [_unit(x, first, count) if i == k else None for i in range(len(ins))]
-        parts.append(along_history.tangents("jacfwd", [outs[i] for i in at], ins, given, create_graph, count))
-    tables = {i: [p[place] for p in parts] for place, i in enumerate(at)}
-    return [_table(y, x, tables.get(i)) for i, y in enumerate(outs)]
+        given: list[Tensor | None] = [None] * len(ins)
+        given[k] = _unit(x, first, count)
+        parts.append(along_history.tangents("jacfwd", moved, ins, given, create_graph, count))
+    tables = dict(zip(at, zip(*parts)))
+    return [_table(y, x, tables.get(i, ())) for i, y in enumerate(outs)]
 
 
-def _table(y: Tensor, x: Tensor, columns: Sequence[Tensor | None] | None) -> Tensor:
-    found = [c for c in columns or () if c is not None]
+def _table(y: Tensor, x: Tensor, columns: Sequence[Tensor | None]) -> Tensor:
+    found = [c for c in columns if c is not None]
     if not found:
         return zeros_like(y).reshape(*y.shape, *[1] * x.ndim).expand(*y.shape, *x.shape).clone()
     return _shaped(_joined(found).movedim(0, -1), (*y.shape, *x.shape))

@@ -260,20 +260,20 @@ def listed(given: Any) -> list[Any]:
 def reaches_others(outputs: Sequence[Tensor], ours: Sequence[Tensor]) -> bool:
     """Whether gradients of `outputs` go on to leaves other than `ours`. Records and runs nothing."""
     with_history = [y for y in outputs if y.requires_grad]
+    return bool(with_history) and recorder.held(_reaches_others, with_history, ours)
 
-    def found() -> bool:
-        slots = [recorder.import_history(y) for y in with_history]
-        mine = {recorder.known_history(x) for x in ours}
-        if all(slot in mine for slot, _ in recorder.trace_leaves()):
-            return False
-        export = recorder.trace_export()
-        notes = recorder.trace_notes()  # see `inline.flush_point`
-        notes["assembled"] = notes.get("assembled", 0) + len(export)
-        recorded = _RecordedEntries(export)
-        recorded.leaves -= {recorded.root(slot) for slot in mine if slot is not None}
-        return any(recorded.requires_grad(slot) for slot in slots)
 
-    return bool(with_history) and recorder.held(found)
+def _reaches_others(outputs: Sequence[Tensor], ours: Sequence[Tensor]) -> bool:
+    slots = [recorder.import_history(y) for y in outputs]
+    mine = {recorder.known_history(x) for x in ours}
+    if mine.issuperset([slot for slot, _ in recorder.trace_leaves()]):
+        return False
+    export = recorder.trace_export()
+    notes = recorder.trace_notes()  # see `inline.flush_point`
+    notes["assembled"] = notes.get("assembled", 0) + len(export)
+    recorded = _RecordedEntries(export)
+    recorded.leaves -= {recorded.root(slot) for slot in mine if slot is not None}
+    return any(recorded.requires_grad(slot) for slot in slots)
 
 
 def register_multi_grad_hook(

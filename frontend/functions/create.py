@@ -345,6 +345,11 @@ def eye(
     return with_grad(_eye(*shape, host.check_supported("eye", dtype or get_default_dtype())), requires_grad, there)
 
 
+def identity(n: int, like: Tensor) -> Tensor:
+    """The [n, n] matrix of the dtype of `like` and where that is."""
+    return with_grad(_eye(n, n, like.dtype), False, None if like._place == CPU else like._place)
+
+
 @declared(
     free="nn.functional",
     samples=calls(

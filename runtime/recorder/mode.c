@@ -67,6 +67,16 @@ void fb_mode_forget(fb_recorder *rec, uint32_t mode) {
   rec->mode = mode;
 }
 
+/* Whether the thread is in a block of a scope of this class. */
+PyObject *fb_py_is_entered(PyObject *module, PyObject *type) {
+  (void)module;
+  const fb_recorder *rec = fb_recorder_get();
+  bool found = false;
+  for (uint32_t i = 0; i < rec->n_blocks && !found; i++)
+    found = (PyObject *)Py_TYPE(rec->blocks[i].scope) == type;
+  return PyBool_FromLong(found);
+}
+
 /* ---- ModeScope ------------------------------------------------------------------------------------------- */
 
 static mode_scope *made(PyTypeObject *type, uint32_t mask, uint32_t bits) {

@@ -51,6 +51,11 @@ PyObject *fb_py_literal(PyObject *module, PyObject *const *args, Py_ssize_t n);
 /* inline.c */
 PyObject *fb_py_free_history(PyObject *module, PyObject *slots);
 
+/* trees.c */
+PyObject *fb_py_tree_tensors(PyObject *module, PyObject *tree);
+PyObject *fb_py_tree_mapped(PyObject *module, PyObject *const *args, Py_ssize_t n);
+PyObject *fb_py_tree_changed(PyObject *module, PyObject *const *args, Py_ssize_t n);
+
 /* together.c */
 PyObject *fb_py_together(PyObject *module, PyObject *calls);
 

@@ -170,6 +170,7 @@ extern __thread fb_recorder *fb_current __attribute__((tls_model("initial-exec")
 fb_recorder *fb_recorder_make(void);
 fb_recorder *fb_recorders(void);
 int fb_mode_add_types(PyObject *module);
+PyObject *fb_py_is_entered(PyObject *module, PyObject *type);
 void fb_mode_forget(fb_recorder *rec, uint32_t mode); /* all its blocks: another thread takes it over, in this mode */
 bool fb_trace_is_long(const fb_recorder *rec);
 static inline fb_recorder *fb_recorder_get(void) {
