@@ -25,6 +25,9 @@ CALLS = {
         "conv_transpose2d", [(2, 3, 4, 3), (3, 2, 3, 3), (2,)], dict(stride=(3, 2), padding=1, output_padding=1),
     ),
     "conv_transpose3d": ("conv_transpose3d", [(1, 2, 2, 3, 2), (2, 1, 2, 2, 3)], dict(dilation=2, padding=1)),
+    "whole maps": ("conv2d", [(2, 3, 4, 2), (5, 3, 4, 2), (5,)], dict(stride=2)),
+    "single places": ("conv_transpose2d", [(2, 3, 1, 1), (3, 2, 4, 3), (2,)], dict(stride=(3, 1))),
+    "a single place": ("conv_transpose1d", [(3, 1), (3, 2, 4)], {}),
 }  # fmt: skip
 
 
@@ -46,6 +49,25 @@ def test_values_and_two_orders_of_gradients_are_those_of_torch(call):
     for mine, other in zip(ours, theirs, strict=True):
         scale = float(other.abs().max())
         np.testing.assert_allclose(mine.detach().numpy(), other.detach().numpy(), rtol=1e-10, atol=1e-12 * scale)
+
+
+@pytest.mark.accept("NN-25", "NN-28")
+def test_kernels_as_large_as_maps_and_maps_of_one_place_are_products():
+    x, w = (fb.tensor(arrays(*shape, seed=k)) for k, shape in enumerate([(3, 5, 4, 2), (6, 5, 4, 2)]))
+    y = F.conv2d(x, w)
+    assert y.shape == (3, 6, 1, 1)
+    assert (y.flatten().numpy() == (x.reshape(3, 40) @ w.reshape(6, 40).T).flatten().numpy()).all()
+    np.testing.assert_allclose(y[..., 0, 0].numpy(), np.einsum("nchw,ochw->no", x.numpy(), w.numpy()), rtol=1e-5)
+    places = F.conv_transpose2d(y, w)
+    assert (places.numpy() == (y[..., 0, 0] @ w.reshape(6, 40)).reshape(3, 5, 4, 2).numpy()).all()
+    np.testing.assert_allclose(places.numpy(), np.einsum("no,ochw->nchw", y[..., 0, 0].numpy(), w.numpy()), rtol=1e-5)
+
+
+def test_an_infinite_weight_reaches_one_place_of_each_channel_of_a_map_of_one():
+    w = np.ones((2, 3, 2, 2), np.float32)
+    w[0, 1, 1, 0] = np.inf
+    y = F.conv_transpose2d(fb.ones(1, 2, 1, 1), fb.tensor(w)).numpy()[0]
+    assert y[1, 1, 0] == np.inf and not np.isnan(y).any() and np.isinf(y).sum() == 1
 
 
 LAYERS = {

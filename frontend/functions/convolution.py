@@ -6,6 +6,7 @@ In: maps [N, C, *size], or [C, *size] of one sample, and a kernel. Out: maps. Al
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -135,9 +136,19 @@ def convolution(
             f"[{op}] input of shape {x.shape} is {_by(wide)} with padding, and the kernel reaches over {_by(reach)}. "
             "Use more padding or a smaller kernel."
         )
-    size = tuple((n - k) // s + 1 for n, k, s in zip(wide, reach, stride, strict=True))
-    y = ops.convolution(x, weight, sizes=size, stride=stride, padding=low, dilation=dilation, groups=groups)
+    if groups == 1 and not any((*low, *high)) and kernel == x.shape[2:]:
+        y = _of_whole_maps(x, weight)
+    else:
+        size = tuple((n - k) // s + 1 for n, k, s in zip(wide, reach, stride, strict=True))
+        y = ops.convolution(x, weight, sizes=size, stride=stride, padding=low, dilation=dilation, groups=groups)
     return _unbatched(_biased(op, y, bias), is_batch)
+
+
+def _of_whole_maps(x: Value, weight: Value) -> Value:
+    """The convolution whose kernel is as large as its maps, [N, O, 1...]: a product of matrices, along k in the same order."""
+    rows = [ops.reshape(v, shape=(v.shape[0], math.prod(v.shape[1:]))) for v in (x, weight)]
+    y = ops.matmul(rows[0], ops.permute(rows[1], perm=(1, 0)))
+    return ops.reshape(y, shape=(*y.shape, *(1,) * (len(x.shape) - 2)))
 
 
 def _by(sizes: Sequence[Any]) -> str:
@@ -263,8 +274,19 @@ def _transposed(
         raise RuntimeError(
             f"[{op}] the result of input of shape {x.shape} would be {_by(size)}. Use less padding or a larger kernel."
         )
-    y = ops.convolution_input(x, weight, sizes=size, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    if groups == 1 and not any(padding) and all(n == 1 for n in x.shape[2:]) and size == weight.shape[2:]:
+        y = _of_single_places(x, weight)
+    else:
+        how = dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
+        y = ops.convolution_input(x, weight, sizes=size, **how)
     return _unbatched(_biased(op, y, bias), is_batch)
+
+
+def _of_single_places(x: Value, weight: Value) -> Value:
+    """The transposed convolution of maps of one place, each place of whose results meets one tap: a product of matrices."""
+    rows = ops.reshape(x, shape=x.shape[:2])
+    y = ops.matmul(rows, ops.reshape(weight, shape=(weight.shape[0], math.prod(weight.shape[1:]))))
+    return ops.reshape(y, shape=(x.shape[0], *weight.shape[1:]))
 
 
 _CALLS_TRANSPOSED = calls(
