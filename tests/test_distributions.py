@@ -244,6 +244,20 @@ def test_parameters_and_values_outside_are_refused_when_they_are_computed():
 # ---- gradients of samples ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("row", [[0, np.nan], [np.inf, 0], [-np.inf, -np.inf], [np.inf, -np.inf]])
+@pytest.mark.parametrize("name", ["Categorical", "OneHotCategorical", "Multinomial"])
+def test_logits_that_normalize_to_no_numbers_are_refused_in_their_row(name, row):
+    """Where the log of a row's sum is finite all of the row's normalized logits are numbers, or -inf."""
+    make = lambda rows, **how: getattr(distributions, name)(logits=double(rows), **how)  # noqa: E731
+    bad = make([[1.0, 2.0], row])
+    with pytest.raises(ValueError, match=rf"{name}\.logits\[1, 0\].* does not satisfy .*Pass parameters that do"):
+        bad.logits.numpy()
+    with pytest.raises(ValueError, match="does not satisfy"):
+        bad.entropy().sum().item()
+    assert np.isnan(make([row], validate_args=False).logits.numpy()).any()
+    np.testing.assert_array_equal(make([[-np.inf, 2.0], [0.0, -np.inf]]).logits.numpy(), [[-np.inf, 0], [0, -np.inf]])
+
+
 @pytest.mark.parametrize("concentration", [0.01, 0.4, 1.0, 3.0, 50.0, 2000.0])
 def test_gradients_of_gamma_samples_are_implicit_ones(concentration):
     """d x / d a = -(dF / da) / f, dF / da by differences."""

@@ -7,16 +7,34 @@ Next: `counts.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from flambeau.autograd import no_grad
 from flambeau.distributions import constraints
 from flambeau.distributions.bernoulli import one_of
-from flambeau.distributions.distribution import Distribution
+from flambeau.distributions.distribution import Distribution, unsatisfied
 from flambeau.distributions.utils import fb, lazy_property, logits_to_probs, probs_to_logits
 from flambeau.runtime.recorder import Tensor
 
 _OF_PROBABILITIES: dict[str, Any] = {"probs": constraints.simplex, "logits": constraints.real_vector}
+_UNFIT = unsatisfied(constraints.real_vector)
+
+
+class _Finite(constraints.Constraint):
+    """Numbers that are neither NaN nor infinite."""
+
+    def check(self, value: Tensor) -> Tensor:
+        return value.isfinite()
+
+
+_FINITE = _Finite()
+
+
+@lru_cache(256)
+def _positions(n: int) -> constraints.Constraint:
+    """The positions 0 to n - 1."""
+    return constraints.integer_interval(0, n - 1)
 
 
 class _OfProbabilities(Distribution):
@@ -31,14 +49,21 @@ class _OfProbabilities(Distribution):
         given = probs if logits is None else logits
         if not isinstance(given, Tensor) or given.ndim < 1:
             raise ValueError(f"[{name}] {'probs' if logits is None else 'logits'} has no dimension. Pass a vector.")
+        is_checked = self._validate_args if validate_args is None else validate_args
         if logits is None:
             weights = given
-            if self._validate_args if validate_args is None else validate_args:
+            if is_checked:
                 weights = self._holding("probs", given, constraints.nonnegative, "is negative. Pass weights from 0.")
             self.probs = weights / weights.sum(-1, True)
         else:
-            self.logits = given - fb.logsumexp(given, -1, True)
+            total = fb.logsumexp(given, -1, True)
+            # Finite where all that is left is: NaN and inf go into it, and it is -inf where there is nothing else.
+            self.logits = given - (self._holding("logits", total, _FINITE, _UNFIT) if is_checked else total)
         return given.shape[:-1], given.shape[-1]
+
+    def _check_parameters(self) -> None:
+        if "logits" not in self.__dict__:  # they have been checked by what normalizes them
+            super()._check_parameters()
 
     def _given(self) -> Tensor:
         return self.__dict__["probs"] if "probs" in self.__dict__ else self.__dict__["logits"]
@@ -86,7 +111,7 @@ class Categorical(_OfProbabilities):
     @constraints.dependent_property(is_discrete=True, event_dim=0)
     def support(self) -> Any:  # type: ignore[override]
         """The positions."""
-        return constraints.integer_interval(0, self._num_events - 1)
+        return _positions(self._num_events)
 
     @property
     def mean(self) -> Tensor:
@@ -109,9 +134,11 @@ class Categorical(_OfProbabilities):
 
     def log_prob(self, value: Tensor) -> Tensor:
         index = self._checked(value).to(fb.int64).unsqueeze(-1)
-        logits, n = self.logits, self._num_events
-        shape = fb.broadcast_shapes(tuple(index.shape[:-1]), tuple(logits.shape[:-1]))
-        return logits.expand((*shape, n)).gather(-1, index.expand((*shape, 1))).squeeze(-1)
+        logits = self.logits
+        if index.shape[:-1] != logits.shape[:-1]:
+            shape = fb.broadcast_shapes(tuple(index.shape[:-1]), tuple(logits.shape[:-1]))
+            logits, index = logits.expand((*shape, self._num_events)), index.expand((*shape, 1))
+        return logits.gather(-1, index).squeeze(-1)
 
     def entropy(self) -> Tensor:
         return self._entropy_of_one()

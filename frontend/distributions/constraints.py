@@ -108,7 +108,7 @@ class _IntegerInterval(Constraint):
         self.lower_bound, self.upper_bound = lower_bound, upper_bound
 
     def check(self, value: Tensor) -> Tensor:
-        return _is_whole(value) & (value >= self.lower_bound) & (value <= self.upper_bound)
+        return _of_whole(value, (value >= self.lower_bound) & (value <= self.upper_bound))
 
 
 class _IntegerLessThan(Constraint):
@@ -120,7 +120,7 @@ class _IntegerLessThan(Constraint):
         self.upper_bound = upper_bound
 
     def check(self, value: Tensor) -> Tensor:
-        return _is_whole(value) & (value <= self.upper_bound)
+        return _of_whole(value, value <= self.upper_bound)
 
 
 class _IntegerGreaterThan(Constraint):
@@ -132,11 +132,12 @@ class _IntegerGreaterThan(Constraint):
         self.lower_bound = lower_bound
 
     def check(self, value: Tensor) -> Tensor:
-        return _is_whole(value) & (value >= self.lower_bound)
+        return _of_whole(value, value >= self.lower_bound)
 
 
-def _is_whole(value: Tensor) -> Tensor:
-    return value.eq(value.floor() if value.is_floating_point() else value)
+def _of_whole(value: Tensor, found: Tensor) -> Tensor:
+    """`found`, where `value` is a whole number."""
+    return found & value.eq(value.floor()) if value.is_floating_point() else found
 
 
 class _GreaterThan(Constraint):

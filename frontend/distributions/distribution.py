@@ -15,6 +15,11 @@ from flambeau.distributions.utils import checked, fb, lazy_property
 from flambeau.runtime.recorder import Size, Tensor
 
 
+def unsatisfied(constraint: constraints.Constraint) -> str:
+    """What is told of a parameter that does not satisfy a constraint."""
+    return f"does not satisfy {constraint!r}. Pass parameters that do."
+
+
 class Distribution:
     """A batch of distributions, of shape `batch_shape`, over events of shape `event_shape`.
 
@@ -48,8 +53,7 @@ class Distribution:
             # What is computed when it is read depends on another parameter, which is checked.
             if name in self.__dict__ and not constraints.is_dependent(constraint):
                 value = self.__dict__[name]
-                text = f"does not satisfy {constraint!r}. Pass parameters that do."
-                self.__dict__[name] = self._holding(name, value, constraint, text)
+                self.__dict__[name] = self._holding(name, value, constraint, unsatisfied(constraint))
 
     def _holding(self, name: str, value: Tensor, constraint: Any, text: str) -> Tensor:
         """`value`, where the constraint holds: ValueError otherwise, when it is computed."""
@@ -180,7 +184,7 @@ class Distribution:
         if tuple(event) != tuple(self._event_shape):
             raise ValueError(f"[{name}] value has shape {value.shape}, an event {self._event_shape}. End with that.")
         wanted = self._extended_shape()
-        if any(i != j and 1 not in (i, j) for i, j in zip(reversed(value.shape), reversed(wanted))):
+        if value.shape != wanted and any(i != j and 1 not in (i, j) for i, j in zip(reversed(value.shape), reversed(wanted))):
             raise ValueError(f"[{name}] value has shape {value.shape}, which does not broadcast with {wanted}.")
         text = f"does not lie in the support, {support!r}. Pass values that do."
         return self._holding("value", value, support, text)
