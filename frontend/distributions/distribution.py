@@ -184,7 +184,9 @@ class Distribution:
         if tuple(event) != tuple(self._event_shape):
             raise ValueError(f"[{name}] value has shape {value.shape}, an event {self._event_shape}. End with that.")
         wanted = self._extended_shape()
-        if value.shape != wanted and any(i != j and 1 not in (i, j) for i, j in zip(reversed(value.shape), reversed(wanted))):
+        if value.shape != wanted and any(
+            i != j and 1 not in (i, j) for i, j in zip(reversed(value.shape), reversed(wanted))
+        ):
             raise ValueError(f"[{name}] value has shape {value.shape}, which does not broadcast with {wanted}.")
         text = f"does not lie in the support, {support!r}. Pass values that do."
         return self._holding("value", value, support, text)
