@@ -3,10 +3,9 @@
 import importlib
 import sys
 
-from flambeau import hooks  # noqa: F401  (first: tensors work from here on)
+from flambeau import importing  # noqa: F401  (first: tensors work from here on)
 
-from flambeau import operators  # noqa: F401  isort: skip
-from flambeau import border as _border
+from flambeau import border as _border  # isort: skip
 from flambeau import einops_backend as _einops_backend
 from flambeau import missing as _missing
 from flambeau import public as _public

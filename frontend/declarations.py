@@ -18,6 +18,7 @@ from types import FunctionType
 from typing import Any
 
 from flambeau import border, missing, out
+from flambeau.importing import settled
 from flambeau.runtime.recorder import Function, Tensor
 
 #: The namespaces that functions can name in `free`: modules below `flambeau`, "" being that itself.
@@ -220,6 +221,10 @@ def here(namespace: dict[str, Any]) -> list[str]:
 
 def classes(package: str, path: Iterable[str], *bases: type) -> dict[str, type]:
     """The public classes that the modules of a package define, of those that are one of `bases`, by name."""
+    return settled(_classes, package, path, bases)
+
+
+def _classes(package: str, path: Iterable[str], bases: tuple[type, ...]) -> dict[str, type]:
     found = {}
     for each in iter_modules(list(path), package + "."):
         module = vars(import_module(each.name))

@@ -26,6 +26,7 @@ from flambeau.programs import walker
 from flambeau.reach import History
 from flambeau.runtime import recorder
 from flambeau.sizing import answered, programs_of
+from flambeau.walk import is_heavy
 
 # ---- what is differentiated -----------------------------------------------------------------------------------
 
@@ -294,7 +295,7 @@ def expand_backward(
 
 def _deferred(calls: Callable[..., Any], export: Sequence[tuple], ask: Callable[[Assembly], tuple]) -> tuple | None:
     """The answer of `expand_backward` where the trace may run call by call: its fragment is made if it comes again."""
-    if walker() is None:
+    if walker() is None or is_heavy(export):
         return None
     entries, values = list(export), recorder.trace_sizes()
 

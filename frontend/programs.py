@@ -7,6 +7,7 @@ Next: `assembly.py` for how traces become graphs, `expansions.py` for gradients.
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ContextDecorator
 from functools import partial
@@ -26,6 +27,7 @@ from flambeau.dialects.locks import process_lock
 from flambeau.dialects.size_guards import scope
 from flambeau.dialects.verify import verify
 from flambeau.engine import START
+from flambeau.importing import settled
 from flambeau.naming import told_of
 from flambeau.reach import History
 from flambeau.runtime import recorder
@@ -40,7 +42,9 @@ NO_SLOT = 2**32 - 1
 
 def compiler() -> Any:
     """The compiler's entry module, imported when the first program is needed."""
-    return importlib.import_module(COMPILER)
+    if COMPILER in sys.modules:
+        return importlib.import_module(COMPILER)  # another thread may have begun to
+    return settled(importlib.import_module, COMPILER)
 
 
 # ---- programs -------------------------------------------------------------------------------------------------

@@ -35,4 +35,4 @@ def of(name: str, names: Iterable[str]) -> tuple[str, ...]:
 def known(names: Iterable[str]) -> dict[str, str]:
     """Other name -> name, for a function with the parameters `names`."""
     names = tuple(names)
-    return {other: name for name in names for other in of(name, names)}
+    return {other: name for name in names if name in OTHER_NAMES for other in of(name, names)}

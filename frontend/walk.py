@@ -24,6 +24,10 @@ CHEAP = 20_000
 #: more while its program is compiled.
 WALKS = 8
 
+#: How many times as much a trace has cost for each call when its gradient is asked for that it will not be walked: a gradient takes
+#: about twice as many calls as what it is of, and twice as long.
+HEAVY = 2
+
 Step = tuple[Any, Sequence[int], Sequence[int]]  #: a call as an OpList, its operands' slots, its results'
 
 
@@ -50,6 +54,12 @@ def walk(
     program = Program(_TraceWalk(steps, live), live, None, None if history is None else ())
     program.once = returns + 1
     return program
+
+
+def is_heavy(export: Sequence[tuple]) -> bool:
+    """Whether a trace whose gradient is asked for will be assembled at once, for what it has cost so far."""
+    costs = [entry[1].cost for entry in export if entry[0] == "call"]
+    return sum(costs) > HEAVY * CHEAP * len(costs)
 
 
 class _Steps:

@@ -15,7 +15,7 @@ from flambeau.compiler.baseline.op_by_op import to_array
 from flambeau.compiler.caches import kernel_cache
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.options import Options
-from flambeau.compiler.workers import crew, pool, process, worker
+from flambeau.compiler.workers import crew, pool, worker
 from flambeau.compiler.workers.crew import Crew
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
@@ -191,7 +191,7 @@ def test_a_process_that_cannot_be_started_is_reported(fresh, cores, monkeypatch)
     def refuse(*args, **kwargs):
         raise OSError("no more processes")
 
-    monkeypatch.setattr(process.subprocess, "Popen", refuse)
+    monkeypatch.setattr(subprocess, "Popen", refuse)
     fails(r"the compiler process did not start \(no more processes\). Kernel 'matmul.*' is compiled by this process.")
 
 

@@ -480,9 +480,7 @@ def test_what_a_worker_says_on_standard_error_is_kept_in_part(fresh, monkeypatch
 
 def test_a_worker_that_never_comes_up_is_reported(fresh, monkeypatch):
     real = subprocess.Popen
-    monkeypatch.setattr(
-        process.subprocess, "Popen", lambda c, **k: real([sys.executable, "-c", "raise SystemExit(3)"], **k)
-    )
+    monkeypatch.setattr(subprocess, "Popen", lambda c, **k: real([sys.executable, "-c", "raise SystemExit(3)"], **k))
     crashes(started(), "the compiler process exited with code 3")
 
 
@@ -490,7 +488,7 @@ def test_a_process_that_cannot_be_started_is_reported(fresh, monkeypatch):
     def refuse(*args, **kwargs):
         raise OSError("no more processes")
 
-    monkeypatch.setattr(process.subprocess, "Popen", refuse)
+    monkeypatch.setattr(subprocess, "Popen", refuse)
     crashes(started(), r"the compiler process did not start \(no more processes\)")
 
 

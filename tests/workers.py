@@ -8,7 +8,7 @@ import time
 from flambeau.compiler import driver
 from flambeau.compiler.baseline import one_op, op_plans
 from flambeau.compiler.caches import kernel_cache, plan_cache
-from flambeau.compiler.workers import pool, process
+from flambeau.compiler.workers import pool
 
 
 def without(tmp_path, monkeypatch):
@@ -44,4 +44,4 @@ def sabotage(monkeypatch, text, parent="0"):
     def start(command, **kwargs):
         return real([sys.executable, "-P", "-c", code], **kwargs)
 
-    monkeypatch.setattr(process.subprocess, "Popen", start)
+    monkeypatch.setattr(subprocess, "Popen", start)

@@ -8,7 +8,9 @@ with guards of its own: entries of the same name and a number. Next: `driver.py`
 from __future__ import annotations
 
 import marshal
-from collections.abc import Sequence
+import os
+import time
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -91,10 +93,41 @@ def key(graph: Graph, options: Options) -> str:
 
 @cache
 def toolchain() -> str:
-    """A digest of everything that turns a graph into a program: our sources, and what `kernel_cache` depends on."""
-    folders = [Path(__file__).parent.parent, *map(Path, flambeau.dialects.__path__)]
-    files = [path for folder in folders for path in folder.rglob("*.py")] + [Path(plan_spec.__file__)]
-    return digest(kernel_cache.toolchain(), *(path.read_bytes() for path in sorted(set(files))))
+    """A digest of everything that turns a graph into a program: our sources, and what `kernel_cache` depends on. What it is for
+    files of these names, sizes and times is in the user's cache: a start from there reads none of them."""
+    compiler, files = (
+        kernel_cache.toolchain(),
+        sorted(_files(str(Path(__file__).parent.parent), *flambeau.dialects.__path__)),
+    )
+    files.append(_seen(os.stat(plan_spec.__file__), plan_spec.__file__))
+    store, name = ObjectStore.of_user("toolchain", 1 << 20), digest(compiler, repr(files))
+    if store is not None and (known := store.read(name)) is not None:
+        return known.decode()
+    found = digest(compiler, *(Path(path).read_bytes() for path, *_ in files))
+    settled = time.time_ns() - _SETTLED_NS
+    if store is not None and all(changed < settled for *_, changed in files):
+        store.write(name, found.encode())
+    return found
+
+
+_SETTLED_NS = 2_000_000_000  # what was changed later may change again without showing it
+_File = tuple[str, int, int, int]
+
+
+def _files(*folders: str) -> Iterator[_File]:
+    """The Python files below some folders, as `_seen`."""
+    for folder in folders:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    yield from _files(entry.path)
+                elif entry.name.endswith(".py"):
+                    yield _seen(entry.stat(), entry.path)
+
+
+def _seen(status: os.stat_result, path: str) -> _File:
+    """All that changes with a file's content: its size, the time given to it, and when it was changed at all."""
+    return path, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @cache

@@ -5,7 +5,6 @@ In: events of the driver. Out: `programs()`, one `ProgramReport` each, and `tota
 
 from __future__ import annotations
 
-import tempfile
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,7 +127,9 @@ def bug(graph: Graph, key: str, failure: Exception) -> Exception:
 
 def reproducer(graph: Graph, key: str, error: str) -> str:
     """Write a program that did not compile, as text for `flambeau-opt`; returns the path."""
-    from flambeau.dialects.irdl import print_graph  # a start from the caches does without
+    import tempfile  # a start from the caches does without
+
+    from flambeau.dialects.irdl import print_graph  # likewise
 
     content = "".join(f"// {line}\n" for line in error.splitlines()) + print_graph(graph)
     try:

@@ -11,7 +11,6 @@ import os
 import pickle
 import re
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -92,6 +91,8 @@ class Process:
     """A worker, the job it works on, and the bytes that are under way. Times are the pool's, in seconds."""
 
     def __init__(self, nice: int, idle: float, now: float, start_limit: float) -> None:
+        import subprocess  # a start from the caches does without: it and what it needs take a tenth of the driver's import
+
         self.nice = nice
         self.process = subprocess.Popen(
             [sys.executable, "-P", worker_module.__file__, str(idle), str(nice), str(os.getpid())],
