@@ -91,6 +91,8 @@ class OpRecord:
     dtypes     accepted dtypes of the data operands, one of the sets of `dtypes.py` or a tuple (conditions,
                indices, starts and seeds have a fixed dtype).
     exact      the NumPy reference agrees with compiled code to the bit, so it may stand in for it.
+    in_order   (operand arrays..., attrs...) -> result with the bits of compiled code, for real dtypes, where the reference has
+               others: it may stand in, too. None: nothing does, but for elementwise ops their lowering.
     fallible   may fail at run time on data (index out of range, division by zero).
     keep       a flushed forward keeps this op's result for the backward instead of recomputing it.
     ulp        accepted distance from the correctly rounded result, in units in the last place: one number, or one per dtype
@@ -132,6 +134,7 @@ class OpRecord:
     lower: Any
     dtypes: Sequence[DType]
     exact: bool = True
+    in_order: Callable[..., Any] | None = None
     fallible: bool = False
     keep: bool = False
     ulp: float | Mapping[str, float] = 0.0

@@ -1,7 +1,7 @@
 """Programs of one op each, for the baseline tier: which plan runs a node.
 
 In: a graph, and an `OpPlanner`, which makes plans. Out: `OneOps`, which finds a node's plan. One-op programs have symbols for their
-extents, so new sizes need no new plan. Where a NumPy reference is exact nobody waits for a plan: the reference's time is
+extents, so new sizes need no new plan. Where something stands in for an op (`stand_ins.py`) nobody waits for a plan: its time is
 counted, and a plan is looked for on disk, then asked of the workers, once that has become worth it. Next: `op_by_op.py`, the user;
 `op_plans.py`, which links.
 """
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, cast
 
+from flambeau.compiler.baseline.stand_ins import StandIn, stand_in
 from flambeau.compiler.baseline.waiting import Waiting
 from flambeau.compiler.caches.identity import graph_key
 from flambeau.compiler.caches.plan_cache import MOST_VARIANTS
@@ -21,10 +22,10 @@ from flambeau.compiler.plugins import foreign
 from flambeau.dialects.aval import CPU
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.locks import process_lock
-from flambeau.dialects.size import LEAST, Int, Size, evaluate, substitute, symbol
+from flambeau.dialects.size import LEAST, Int, Size, evaluate, is_static, substitute, symbol
 from flambeau.dialects.size_guards import scope
 
-#: Seconds that an op's reference takes before a plan is looked for on disk, and before one is asked of the workers.
+#: Seconds that what stands in for an op takes before a plan is looked for on disk, and before one is asked of the workers.
 LOOK, ASK = 0.0002, 0.005
 _REMEMBERED = 4096
 _known: dict[tuple[Any, ...], Found] = {}  # one-op programs by the types of the op
@@ -47,6 +48,10 @@ class OpPlanner(Protocol):
     def key(self) -> Any:
         """What the plans depend on besides their graphs."""
 
+    @property
+    def improves(self) -> bool:
+        """Whether `ask` is of use: only then does anything but an exact reference stand in."""
+
 
 class Found(NamedTuple):
     """What runs a node: a program and the values of its symbols, in those of the graph."""
@@ -60,15 +65,22 @@ class OneOps:
 
     def __init__(self, graph: Graph, link: OpPlanner, sizes: Sequence[int] = (), links: bool = True) -> None:
         self._nodes: dict[int, Found] = {}
-        self._optional: dict[int, Found] = {}  # where an exact reference stands in as long as there is no plan
+        self._optional: dict[int, Found] = {}  # where something stands in as long as there is no plan
+        self._stand_ins: dict[int, StandIn] = {}
         theirs: dict[tuple[Any, ...], Found] = {}
         has_theirs = bool(foreign.ops(graph))
+        bound: Graph | None = None
         for position, node in enumerate(graph.nodes):
             is_there = any(graph.avals[v].device != CPU for v in (*node.operands, *node.results))
             memo = theirs if has_theirs and foreign.offers(node.op) else _known
-            if is_there or (not node.op.exact and not node.op.regions):
+            found = node.op.reference if node.op.exact and not is_there else None
+            if found is None and not is_there and memo is _known and link.improves and is_static(node.attrs):
+                bound = bound or (graph.bind(sizes or graph.sizes) if graph.sizes else graph)
+                found = stand_in(bound, node)
+            if is_there or (found is None and not node.op.regions):
                 self._nodes[position] = _find(graph, node, link, memo)
-            elif node.op.exact and not node.op.effect and memo is _known:
+            elif found is not None and not node.op.effect and memo is _known:
+                self._stand_ins[position] = found
                 with contextlib.suppress(Exception):  # what holds by a guard of the trace need not hold by itself
                     self._optional[position] = _find(graph, node, link, memo)
         self._has_symbols = bool(graph.sizes)
@@ -89,9 +101,13 @@ class OneOps:
         return (plan, self._values(extents, sizes)) if plan else None
 
     def optional(self, position: int) -> OneOp | None:
-        """The program of a node whose reference may stand in for it."""
+        """The program of a node for which something else may stand in."""
         found = self._optional.get(position)
         return found.program if found else None
+
+    def stand_in(self, position: int, node: Node) -> StandIn:
+        """What gives a node's results where there is no plan."""
+        return self._stand_ins.get(position, node.op.reference)
 
     def at_hand(self, position: int, sizes: Sequence[int]) -> tuple[Any, tuple[Int, ...]]:
         """A plan for a node if there is one, and the values of its symbols, in those of the graph."""

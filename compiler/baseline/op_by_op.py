@@ -1,9 +1,9 @@
 """The baseline tier: a program run op by op, with the same bits as the fused one.
 
 In: a graph, its inputs and the sizes its symbols stand for. Out: `Buffer`s. Every op is a one-op program compiled like any other
-(`one_op.py`), which an `OpList` of the runtime runs without Python. Where a record's NumPy reference is exact, that stands in
-until the op has been worth a compiler's time. This tier also names the op that failed: `run_prefix`, where values of the CPU are
-arrays and others stay in their Buffers. Next: `driver.py`.
+(`one_op.py`), which an `OpList` of the runtime runs without Python. Where a record's NumPy reference is exact, or something else
+gives the same bits (`stand_ins.py`), that stands in until the op has been worth a compiler's time. This tier also names the op that
+failed: `run_prefix`, where values of the CPU are arrays and others stay in their Buffers. Next: `driver.py`.
 """
 
 from __future__ import annotations
@@ -130,7 +130,8 @@ class Interpreter:
         avals = [graph.avals[v] for v in node.operands]
         readers = [(a.shape, a.dtype.numpy, a.size) for a in avals]
         results = [(graph.avals[v], v in self._seen) for v in node.results]
-        run, attrs, name, is_single = node.op.reference, node.attrs, node.op.name, node.op.is_single
+        run, attrs = self._ops.stand_in(position, node), node.attrs
+        name, is_single = node.op.name, node.op.is_single
 
         def call(sizes: Sequence[int], *operands: Any) -> list[Any]:
             start = perf_counter()
@@ -194,7 +195,8 @@ class Interpreter:
         try:
             found = self._ops.find(position, sizes)
             if found is None:
-                made = node.op.run_reference(operands, node.attrs)
+                made = self._ops.stand_in(position, node)(*operands, *node.attrs)
+                made = (made,) if node.op.is_single else made
                 arrays = [fitted(x, a, node.op.name) for x, a in zip(made, results, strict=True)]
                 seen = [v in self._seen for v in node.results]
                 return [nan.canonical_nan.reference(x) if s else x for x, s in zip(arrays, seen)]

@@ -44,6 +44,10 @@ class OpPlans:
     def key(self) -> Options:
         return self.options
 
+    @property
+    def improves(self) -> bool:
+        return self.options.mode == "background"
+
     def __call__(self, graphs: Sequence[Graph]) -> list[Any]:
         """`link`."""
         return link(graphs, self.options)

@@ -2,11 +2,13 @@
 
 In: two operands of equal rank and equal leading (batch) dimensions. The order of its sums is fixed
 (docs/architecture.md): fused multiply-adds along k in blocks of 256, or 64 lanes where M or N is 1. The NumPy reference
-sums more accurately instead, so it is not `exact`. Sums run in the dtype that the operands' accumulates in
-(`DType.accumulation`), and the result is rounded once. Next: `indexing.py`.
+sums more accurately instead, so it is not `exact`; C of the runtime's follows the order. Sums run in the dtype that the operands'
+accumulates in (`DType.accumulation`), and the result is rounded once. Next: `indexing.py`.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from flambeau.dialects.aval import Aval
@@ -14,6 +16,7 @@ from flambeau.dialects.dtypes import ARITHMETIC, from_numpy
 from flambeau.dialects.record import Kind, OpRecord, Sample
 from flambeau.dialects.tape import complex_formulas as formulas
 from flambeau.dialects.tape.common import check_dtype, ops, quiet, random
+from flambeau.runtime import _binding as runtime
 
 
 def _infer(a: Aval, b: Aval) -> Aval:
@@ -42,6 +45,20 @@ def _matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.matmul(a, b)
     exact = np.matmul(a.astype(np.float64), b.astype(np.float64))
     return exact.astype(dtype.accumulation.numpy).astype(a.dtype)
+
+
+@quiet
+def _in_order(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    dtype = from_numpy(a.dtype)
+    if not dtype.is_floating_point:
+        return np.matmul(a, b)  # exact modulo 2**bits in any order
+    wide = dtype.accumulation.numpy
+    a, b = (np.ascontiguousarray(x, wide) for x in (a, b))
+    *batch, m, k = a.shape
+    n = b.shape[-1]
+    out = np.empty((*batch, m, n), wide)
+    runtime.matrix_product(a, b, out, math.prod(batch), m, k, n, out.itemsize == 8)
+    return out.astype(dtype.numpy)
 
 
 def _transpose(x):
@@ -85,6 +102,7 @@ matmul = OpRecord(
     dtypes=ARITHMETIC,
     parts=formulas.matrix_product,
     exact=False,
+    in_order=_in_order,
     keep=True,
     samples=_samples,
     doc="The matrix product over the last two dimensions, batched over the others.",

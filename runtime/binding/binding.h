@@ -30,6 +30,10 @@ PyObject *fb_cuda_probe(PyObject *module, PyObject *arguments);
 /* cpu_identity.c */
 PyObject *fb_cpu_identity(PyObject *module, PyObject *unused);
 
+/* stand_in.c */
+PyObject *fb_multiply_add(PyObject *module, PyObject *arguments);
+PyObject *fb_matrix_product(PyObject *module, PyObject *arguments);
+
 /* object_loader.c */
 PyObject *fb_map_object(PyObject *module, PyObject *arguments);
 

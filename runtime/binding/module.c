@@ -177,6 +177,12 @@ static PyMethodDef functions[] = {
      PyDoc_STR(
          "map_object(code, symbol)\n--\n\nThe address of a function of an object file that needs nothing but itself, "
          "mapped for the life of the process. None for\nbytes that are anything else.")},
+    {"multiply_add", fb_multiply_add, METH_VARARGS,
+     PyDoc_STR("multiply_add(x, y, z, out, is_double)\n--\n\nWrite x * y + z, rounded once, of floats or doubles; an "
+               "operand has one element or as many as `out`.")},
+    {"matrix_product", fb_matrix_product, METH_VARARGS,
+     PyDoc_STR("matrix_product(a, b, out, batch, m, k, n, is_double)\n--\n\nWrite the products of row-major matrices "
+               "of floats or doubles, summed in the order that kernels follow.")},
     {"lapack_kernels", fb_lapack_kernels, METH_VARARGS,
      PyDoc_STR(
          "lapack_kernels(routines, get_threads, set_threads)\n--\n\nThe kernels of linear algebra by name, their "
