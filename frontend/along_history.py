@@ -29,7 +29,7 @@ def gradients_of_batch(
     """As `gradients` for each of `n` weights of every output, which are in front, as are the results; the graph is kept.
 
     Nothing is done `n` times: the gradient is recorded once, with the weights as a batch. Its hooks would have to be called `n`
-    times, so there must be none (`tensor_hooks.hooked`).
+    times, so there must be none (`tensor_hooks.meets`).
     """
 
     def start(tape: Tape) -> Callable[[], list[Tensor | None]]:

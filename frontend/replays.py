@@ -158,7 +158,7 @@ def key(
     kind: str, outputs: Sequence[Tensor], inputs: Sequence[Tensor], given: Sequence[Tensor | None], n: int | None
 ) -> Any:
     """What says, with the trace as it is now, which calls a derivative records; None where something else has a say."""
-    if anomaly.is_on() or tensor_hooks.hooked():
+    if anomaly.is_on() or tensor_hooks.meets(outputs):
         return None
     shown = [recorder.view_info(t) for t in (*outputs, *inputs)]
     views = tuple([None if view is None else _Seen(view) for view, _, _ in shown])

@@ -106,6 +106,21 @@ def hooked() -> bool:
     return bool(_owned or _of_histories or _after)
 
 
+def meets(outputs: Sequence[Tensor]) -> bool:
+    """Whether hooks may be met where these are differentiated: those of the trace and of the histories behind the outputs. What
+    is hooked elsewhere in the process has no say."""
+    return hooked() and recorder.held(_meets, outputs)
+
+
+def _meets(outputs: Sequence[Tensor]) -> bool:
+    for t in outputs:
+        if t.requires_grad:
+            recorder.import_history(t)
+    owners = [hook.owner() for ref in (*_owned.values(), *_after.values()) if (hook := ref()) is not None and hook.owner]
+    here = any(t is not None and recorder.known_history(t) is not None for t in owners)
+    return here or bool(recorder.trace_marks())
+
+
 def slots() -> list[tuple[int, Hook]]:
     """The hooks of the current trace and of those imported into it, with the slots where they are: as many as there are, of which
     most have nothing to do with what is differentiated now."""

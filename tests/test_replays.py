@@ -3,7 +3,7 @@
 import flambeau as fb
 import numpy as np
 import pytest
-from flambeau import along_history, func, regions, replays
+from flambeau import along_history, func, inline, regions, replays
 
 RNG = np.random.default_rng(0)
 
@@ -70,6 +70,35 @@ def test_a_hessian_is_worked_out_once(tapes):
     calls = tapes.calls
     each_time(check)
     assert tapes.calls == calls > 0
+
+
+def test_what_is_hooked_elsewhere_has_no_say(tapes, monkeypatch):
+    """One hooked weight, or result, anywhere in the process does not have all derivatives worked out op by op."""
+    weight = fb.ones(3, requires_grad=True)
+    seen = []
+    weight.register_hook(seen.append)
+    weight.register_post_accumulate_grad_hook(seen.append)
+    y = weight * 2
+    y.register_hook(seen.append)
+    y.retain_grad()
+    fb.flush()
+    step_by_step = Count(inline.backward, monkeypatch, inline, "backward")
+
+    def check(k):
+        x = fb.tensor(array(4), requires_grad=True)
+        z = (x * x).sum()
+        z.backward()
+        np.testing.assert_array_equal(x.grad.numpy(), 2 * x.detach().numpy())
+        (g,) = fb.autograd.grad((x**3).sum(), [x])
+        np.testing.assert_allclose(g.numpy(), 3 * x.detach().numpy() ** 2)
+        found = func.jacrev(lambda x: x.exp() * 2)(x.detach())
+        np.testing.assert_allclose(found.numpy(), np.diag(2 * np.exp(x.detach().numpy())))
+
+    each_time(check)
+    assert tapes.calls <= 2 and step_by_step.calls == 0 and not seen
+    (y.sum() + fb.ones(2).sum()).backward()  # by way of a history that an earlier trace made
+    assert step_by_step.calls == 1 and len(seen) == 3
+    np.testing.assert_array_equal(y.grad.numpy(), [1, 1, 1])
 
 
 def test_a_function_that_does_something_else_is_worked_out_again(tapes):

@@ -133,7 +133,7 @@ def _table(y: Tensor, x: Tensor, columns: Sequence[Tensor | None]) -> Tensor:
 
 def _batched_rows(y: Tensor, ins: Tensors, create_graph: bool, chunk_size: int | None) -> list[Tensor]:
     """As `_rows`, of a batch of all rows, or so many at a time."""
-    if tensor_hooks.hooked() or not y.requires_grad or not y.numel():  # a hook sees one row
+    if not y.requires_grad or not y.numel() or tensor_hooks.meets([y]):  # a hook sees one row
         return _rows(y, ins, create_graph)
     parts = [
         along_history.gradients_of_batch("grad", [y], [_unit(y, first, count)], ins, count, create_graph)

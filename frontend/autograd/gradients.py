@@ -76,9 +76,9 @@ def _run_backward(
     retain = create_graph if retain_graph is None else bool(retain_graph)
     if (
         create_graph
-        or tensor_hooks.hooked()
         or anomaly.is_on()
         or (wanted is not None and not all(t.is_leaf for t in wanted))
+        or tensor_hooks.meets(outs)
     ):
         inline.backward(outs, given, wanted, create_graph, retain)
     elif len(outs) == 1:
@@ -161,7 +161,7 @@ def _single(
     outs: list[Tensor], ins: list[Tensor], given: list[Tensor | None], create_graph: bool, retain: bool
 ) -> Sequence[Tensor | None]:
     views = any(recorder.view_info(t)[0] is not None for t in ins)  # these are no values of a trace
-    if create_graph or views or tensor_hooks.hooked() or anomaly.is_on():
+    if create_graph or views or anomaly.is_on() or tensor_hooks.meets(outs):
         return inline.gradients("grad", outs, given, ins, create_graph, retain)
     return recorder.grad_entry(outs, ins, given, flags=int(retain))
 
@@ -174,7 +174,7 @@ def _batched(
     if len(weights) < len(outs) or len({g.shape[0] for g in weights}) > 1:
         raise RuntimeError("[grad] with is_grads_batched every output has weights, as many of each. Pass grad_outputs.")
     n = weights[0].shape[0]
-    if not tensor_hooks.hooked():
+    if not tensor_hooks.meets(outs):
         return along_history.gradients_of_batch("grad", outs, weights, ins, n, create_graph)
     rows = [_single(outs, ins, [g[k] for g in weights], create_graph, True) for k in range(n)]  # a hook sees one
     columns = zip(*rows, strict=True)
