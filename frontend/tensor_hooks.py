@@ -116,7 +116,9 @@ def _meets(outputs: Sequence[Tensor]) -> bool:
     for t in outputs:
         if t.requires_grad:
             recorder.import_history(t)
-    owners = [hook.owner() for ref in (*_owned.values(), *_after.values()) if (hook := ref()) is not None and hook.owner]
+    owners = [
+        hook.owner() for ref in (*_owned.values(), *_after.values()) if (hook := ref()) is not None and hook.owner
+    ]
     here = any(t is not None and recorder.known_history(t) is not None for t in owners)
     return here or bool(recorder.trace_marks())
 
