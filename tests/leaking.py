@@ -4,7 +4,7 @@
     python tests/leaking.py models COUNT
 
 Prints one line: bytes of memory that the second half of the rounds added, open files that it added, and how many states,
-programs, types and static arguments the recorder has in the end.
+programs, types, static arguments and views the recorder has in the end.
 """
 
 import gc
@@ -19,7 +19,7 @@ from flambeau.runtime import recorder
 PAGE = os.sysconf("SC_PAGE_SIZE")
 #: So many programs are remembered in the test of models, to see that this is a bound.
 PROGRAMS = 30
-#: So many types are remembered in the test of shapes.
+#: So many types, static arguments and views are remembered.
 TYPES = 250
 
 
@@ -31,8 +31,18 @@ def held():
 
 
 def shape(number):
+    """A shape, and views of it: read, written through, and differentiated."""
     rows, columns = 2 + number % 317, 2 + number // 317
-    assert (fb.ones(rows, columns) * 2 + 1).sum().item() == 3 * rows * columns
+    x = fb.ones(rows, columns) * 2 + 1
+    assert x.sum().item() == 3 * rows * columns
+    x[1:] += 1  # now the first row is 3s, all others are 4s
+    views = (x.t()[::2], x[0].expand(3, columns), x.reshape(-1)[columns:], x[[0, rows - 1]])
+    taken = 3 + 4 * (rows - 1)
+    wanted = ((columns + 1) // 2 * taken, 9 * columns, 4 * (rows - 1) * columns, 7 * columns)
+    assert fb.stack([v.sum() for v in views]).tolist() == list(wanted)
+    w = fb.zeros(rows, columns, requires_grad=True)
+    (w.t()[:, 1:] * 2).sum().backward()
+    assert w.grad[1:].mean().item() == 2 and w.grad[0].sum().item() == 0
 
 
 def model(number):
@@ -65,7 +75,7 @@ def main(what, count):
     for number in range(count // 2, count):
         do(number)
     after, stats = held(), recorder.stats()
-    remembered = (stats[what] for what in ("states", "programs", "types", "statics"))
+    remembered = (stats[what] for what in ("states", "programs", "types", "statics", "views"))
     print(after[0] - before[0], after[1] - before[1], *remembered)
 
 

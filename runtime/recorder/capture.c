@@ -167,6 +167,7 @@ int fb_capture_handle(fb_tensor *t) {
   t->cell->refs++;
   change->object = Py_NewRef(t);
   change->cell = t->cell;
+  fb_view_enter(t->view);
   change->view = t->view;
   change->leaf = (fb_leaf *)Py_XNewRef(t->leaf);
   change->starts = starts;
@@ -248,6 +249,7 @@ static void change_clear(fb_change *change) {
   Py_XDECREF(change->object);
   if (change->cell)
     fb_cell_release(change->cell);
+  fb_view_leave(change->view);
   if (change->watch)
     fb_watch_release(change->watch);
   Py_XDECREF(change->grad);

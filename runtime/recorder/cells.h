@@ -63,6 +63,8 @@ int fb_tensor_track(fb_tensor *t); /* let the garbage collector see it, once it 
 void fb_tensor_part(fb_tensor *t); /* before it gets another cell, or none */
 /* A handle that shows its cell through `v`, a view or NULL: whether that is cut from history is counted. */
 void fb_tensor_show(fb_tensor *t, const fb_view *v);
+/* A new handle of `t`'s cell, of class `cls` (NULL: Tensor), that does so. NULL: error. */
+fb_tensor *fb_tensor_through(const fb_tensor *t, const fb_view *v, PyTypeObject *cls);
 /* Somebody may still come to the history of `c`: if not, it is dropped, and a trace that ends keeps none for it. */
 static inline bool fb_cell_leads_back(const fb_cell *c) { return c->refs > c->cut; }
 int fb_holders_init(void);

@@ -22,7 +22,7 @@ typedef struct {
   bool detached;
 } fb_known;
 
-static fb_known *table; /* open addressing; as many as there are views made by indexing, which live for ever */
+static fb_known *table; /* open addressing; as many as there are views made by indexing */
 static uint32_t n_known, mask;
 
 static uint32_t hash_of(const void *origin, bool detached, const int64_t *key, uint32_t n) {
@@ -78,6 +78,22 @@ static int remember(fb_known known) {
   place(&known);
   n_known++;
   return 0;
+}
+
+/* Without memory for the others all are learnt anew. */
+void fb_index_sweep(void) {
+  fb_known *old = table;
+  table = old ? PyMem_Calloc((size_t)mask + 1, sizeof *table) : NULL;
+  n_known = 0;
+  for (uint32_t i = 0; old && i <= mask; i++) {
+    if (table && old[i].view && !fb_view_is_dead(old[i].view)) {
+      place(&old[i]);
+      n_known++;
+    } else {
+      PyMem_Free((void *)old[i].key);
+    }
+  }
+  PyMem_Free(old);
 }
 
 /* The link, made by the frontend's view `window(tensor, starts, sizes, steps, shape)`. */

@@ -65,17 +65,14 @@ PyObject *fb_py_alias(PyObject *module, PyObject *args) {
     return PyErr_NoMemory();
   if (n)
     memcpy(starts, t->starts, n * sizeof *starts);
-  const fb_view *view = t->view;
   PyObject *leaf = Py_XNewRef((PyObject *)t->leaf);
-  t->cell->refs++;
-  fb_tensor *made = (fb_tensor *)fb_tensor_new(t->cell, (PyTypeObject *)cls); /* may let other threads in */
+  fb_tensor *made = fb_tensor_through(t, t->view, (PyTypeObject *)cls); /* may let other threads in */
   if (!made) {
     PyMem_Free(starts);
     Py_XDECREF(leaf);
     return NULL;
   }
   made->starts = starts;
-  fb_tensor_show(made, view);
   made->leaf = (fb_leaf *)leaf;
   if ((PyTypeObject *)cls != fb_tensor_type && fb_tensor_track(made) < 0) /* the collector sees it from the start */
     Py_CLEAR(made);

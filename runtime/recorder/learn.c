@@ -229,11 +229,23 @@ static fb_node *learn(fb_call *call, fb_fit *fit, fb_expansion *e, bool pinned) 
   return fb_trie_publish(node);
 }
 
+/* Whether other threads, let in while the operands were bound, had something forgotten that the words speak of: static
+ * arguments, or the view of an operand that shows another now. */
+static bool is_forgotten(const fb_call *call) {
+  bool found = call->function->n_static && !fb_static_is_there(call->statics);
+  for (uint32_t i = 1; !found && i < call->n; i++) {
+    uint32_t slot = fb_word_slot(call->words[i]), view = fb_word_high(call->words[i]);
+    found = slot < FB_TAG_FIRST && view && !fb_view_is_there(view);
+    i += slot == FB_TAG_NUMBER;
+  }
+  return found;
+}
+
 /* A new state for the call. The recorder is held. */
 static fb_node *learn_call(fb_call *call) {
   fb_recorder *rec = call->rec;
-  call->again = call->function->n_static && !fb_static_is_there(call->statics);
-  if (call->again) /* forgotten while the operands were bound */
+  call->again = is_forgotten(call);
+  if (call->again)
     return NULL;
   if (call->narrow) {
     int widened = fb_trie_note_number(rec->state, call->function, call->words, call->n);

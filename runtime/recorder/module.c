@@ -162,15 +162,12 @@ static PyObject *make_leaf(PyObject *module, PyObject *args) {
   int64_t *starts = NULL;
   if (!requires_grad && copy_starts(t, &starts) < 0)
     return NULL;
-  const fb_view *view = requires_grad ? NULL : t->view;
-  t->cell->refs++;
-  fb_tensor *made = (fb_tensor *)fb_tensor_new(t->cell, type); /* may let other threads in */
+  fb_tensor *made = fb_tensor_through(t, requires_grad ? NULL : t->view, type); /* may let other threads in */
   if (!made) {
     PyMem_Free(starts);
     return NULL;
   }
   made->starts = starts;
-  fb_tensor_show(made, view);
   if (requires_grad && fb_tensor_make_leaf(made) < 0)
     Py_CLEAR(made);
   return (PyObject *)made;
@@ -401,6 +398,7 @@ static PyObject *set_limits(PyObject *module, PyObject *args, PyObject *kwargs) 
   fb_trie_collect_soon(); /* what is there may be too much by the new ones */
   fb_types_collect_soon();
   fb_statics_collect_soon();
+  fb_views_collect_soon();
   Py_RETURN_NONE;
 }
 
@@ -466,8 +464,9 @@ static PyObject *flush_count(PyObject *module, PyObject *unused) {
       "the soft "                                                                                                      \
       "ones where the program repeats itself. `max_states`: how many recordings are remembered, "                      \
       "and `max_programs`: how many programs of them. Beyond that those that nobody is in the middle of are "          \
-      "forgotten. `max_types`: how many types of tensors (a shape, dtype, device) and how many static arguments are "  \
-      "remembered; beyond that those are forgotten that no tensor, view or recording has. `soft_backwards`: how many " \
+      "forgotten. `max_types`: how many types of tensors (a shape, dtype, device), static arguments and views are "    \
+      "remembered of each; beyond that those are forgotten that no tensor, view or recording has. `soft_backwards`: "  \
+      "how many "                                                                                                      \
       "equal rounds of a loop that "                                                                                   \
       "accumulates gradients are one program; more rounds are further ones like it.")
 #define ITEM_DOC                                                                                                       \

@@ -56,8 +56,8 @@ int fb_pattern_make(fb_pattern *p, int kind, fb_function *f, const uint64_t *wor
       word = words[++i];
     } else if (has_operands(kind) && slot < FB_TAG_FIRST && fb_word_high(word)) {
       const fb_view *view = fb_view_by_id(fb_word_high(word));
-      status = pattern_sizes(p, view->sizes, view->n_sizes);
-      word = slot | (uint64_t)view->skeleton << 32;
+      status = view ? pattern_sizes(p, view->sizes, view->n_sizes) : -1;
+      word = slot | (uint64_t)(view ? view->skeleton : 0) << 32;
     }
     if (status < 0 || pattern_word(p, word) < 0)
       return -1;

@@ -86,15 +86,20 @@ void fb_trie_collect(void) {
   fb_trie_sweep();
 }
 
-/* The static arguments and complex numbers in a key. */
-static void mark_statics(const fb_node *node) {
-  if (node->kind != FB_CALL)
+/* The static arguments, complex numbers and views in a key. */
+static void mark_words(const fb_node *node) {
+  if (node->kind == FB_CALL)
+    fb_static_mark(fb_word_high(node->words[0]));
+  else if (node->kind != FB_REACH && node->kind != FB_BACKWARD && node->kind != FB_GRAD)
     return;
-  fb_static_mark(fb_word_high(node->words[0]));
-  for (uint32_t i = 1; i < node->n_words; i++)
-    if (fb_word_slot(node->words[i]) == FB_TAG_NUMBER && fb_word_high(node->words[i++]) == FB_CONSTANT &&
-        i < node->n_words)
-      fb_static_mark((uint32_t)node->words[i]);
+  for (uint32_t i = 1; i < node->n_words; i++) {
+    uint32_t slot = fb_word_slot(node->words[i]), high = fb_word_high(node->words[i]);
+    if (slot < FB_TAG_FIRST && high)
+      fb_view_mark(high);
+    else if (slot == FB_TAG_NUMBER && high == FB_CONSTANT && i + 1 < node->n_words)
+      fb_static_mark((uint32_t)node->words[i + 1]);
+    i += slot == FB_TAG_NUMBER || slot == FB_TAG_SIZE;
+  }
 }
 
 static void mark_interned(void) {
@@ -102,7 +107,7 @@ static void mark_interned(void) {
     fb_type_mark(node->type);
     for (uint32_t i = 0; node->results && i < node->n_results; i++) /* NULL: those of the state that it imports */
       fb_type_mark(node->results[i].type);
-    mark_statics(node);
+    mark_words(node);
   }
   for (const fb_recorder *r = fb_recorders(); r; r = r->next)
     for (uint32_t i = 0; i < r->n_inputs; i++)
@@ -117,10 +122,11 @@ static bool is_any_held(void) {
   return false;
 }
 
-/* Cells count themselves in their types; states, traces and views are asked here. A call on its way holds its recorder
- * (or says fb_in_hand) while it has a type that none of these has, or makes a cell of it before anybody is let in. What
- * is found without a holder has until the next collection to be asked for again: somebody may have taken it from a
- * tensor that has gone since. Numbers are never given twice, so keys with those of forgotten ones are found by nobody.
+/* Cells count themselves in their types, and handles in their views; states, traces and views are asked here. A call on
+ * its way holds its recorder (or says fb_in_hand) while it has a type that none of these has, or makes a cell of it
+ * before anybody is let in. What is found without a holder has until the next collection to be asked for again:
+ * somebody may have taken it from a tensor that has gone since. Numbers are never given twice, so keys with those of
+ * forgotten ones are found by nobody.
  */
 void fb_interned_limit(void) {
   static bool collecting;
@@ -129,6 +135,7 @@ void fb_interned_limit(void) {
   collecting = true;
   mark_interned();
   fb_types_sweep();
+  fb_views_sweep();
   fb_statics_sweep();
   fb_splits_sweep();
   collecting = false;
@@ -137,6 +144,7 @@ void fb_interned_limit(void) {
 void fb_trie_limit(void) {
   if (fb_trie_is_full())
     fb_trie_collect();
-  if (FB_UNLIKELY(fb_types_are_full(fb_limits.max_types) || fb_statics_are_full(fb_limits.max_types)))
+  if (FB_UNLIKELY(fb_types_are_full(fb_limits.max_types) || fb_statics_are_full(fb_limits.max_types) ||
+                  fb_views_are_full(fb_limits.max_types)))
     fb_interned_limit();
 }

@@ -137,7 +137,7 @@ static PyObject *without_ints(PyObject *o, int64_t **sizes, uint32_t *n, uint32_
 static int64_t split_statics(fb_function *f, uint32_t statics, fb_split *split) {
   PyObject *given = fb_static_values(statics), *items[64];
   uint32_t count = 0, cap = 0;
-  int64_t id = 0;
+  int64_t id = given ? 0 : -1; /* forgotten: see learn_call */
   for (uint32_t i = 0; id >= 0 && i < f->n_params; i++) {
     if (f->param[i].kind != FB_P_STATIC && !(f->kind == FB_VIEW && f->param[i].kind == FB_P_NUMBER))
       continue;

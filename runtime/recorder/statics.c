@@ -190,6 +190,12 @@ void fb_static_mark(uint32_t id) {
     found->marked = true;
 }
 
+void fb_static_spare(uint32_t id) {
+  fb_static *found = static_find(id);
+  if (found)
+    found->doomed = false;
+}
+
 /* Nobody finds it any more, unless somebody has meanwhile: hashing and comparing may let other threads in. */
 static void static_unlink(uint32_t id) {
   fb_static *s = static_find(id);

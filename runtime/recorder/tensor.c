@@ -158,6 +158,7 @@ int fb_tensor_make_leaf(fb_tensor *t) {
   t->leaf = leaf;
   if (fb_capture_leaf(leaf) < 0)
     return -1;
+  fb_view_leave(t->view);
   t->view = NULL; /* callers make sure that it selects the whole base */
   if (fb_cell_pending(t->cell))
     t->cell->home->new_leaves = true;
@@ -222,8 +223,24 @@ static void count_cut(fb_tensor *t, bool cut) {
 }
 
 void fb_tensor_show(fb_tensor *t, const fb_view *v) {
+  fb_view_enter(v);
+  fb_view_leave(t->view);
   t->view = v;
   count_cut(t, v && v->detached);
+}
+
+FB_HOT fb_tensor *fb_tensor_through(const fb_tensor *t, const fb_view *v, PyTypeObject *cls) {
+  t->cell->refs++;
+  fb_view_enter(v); /* now, for another thread may forget it else */
+  fb_tensor *made = (fb_tensor *)fb_tensor_new(t->cell, cls);
+  if (FB_UNLIKELY(!made)) {
+    fb_view_leave(v);
+    return NULL;
+  }
+  made->view = v;
+  if (FB_UNLIKELY(v && v->detached))
+    count_cut(made, true);
+  return made;
 }
 
 static FB_NOINLINE void tensor_release_extras(fb_tensor *t) {
@@ -245,6 +262,7 @@ FB_HOT static void tensor_dealloc(fb_tensor *t) {
   }
   if (FB_UNLIKELY(t->weakrefs || t->leaf || t->dict || t->starts || t->cut))
     tensor_release_extras(t);
+  fb_view_leave(t->view);
   t->view = NULL;
   fb_cell *cell = t->cell;
   t->cell = NULL;

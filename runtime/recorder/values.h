@@ -47,7 +47,7 @@ typedef struct fb_type {
 
 /* A chain of view functions from a cell's base value. Starts (run-time offsets) are held by the tensor. */
 typedef struct fb_view {
-  uint32_t id;
+  uint32_t id;        /* of no other, now or later */
   const void *origin; /* parent view, or the base type without grad */
   const struct fb_view *parent;
   const struct fb_view *same; /* the view before it that shows the same, and is taken instead; or NULL */
@@ -63,8 +63,9 @@ typedef struct fb_view {
   uint32_t skeleton;        /* the same for all chains that differ in sizes only */
   uint32_t n_sizes;         /* sizes among the static arguments of the whole chain */
   int64_t *sizes;
-  int64_t *layout; /* see fb_view_layout, which finds it when it is first asked */
-  bool measured;
+  int64_t *layout;               /* see fb_view_layout, which finds it when it is first asked */
+  bool measured, marked, doomed; /* the last two: see fb_interned_limit */
+  uint32_t handles;              /* tensors that show it, and notes of what such have shown */
 } fb_view;
 
 /* Borrowed arguments; `device` is a str, NULL for the CPU. */
@@ -83,10 +84,20 @@ bool fb_static_is_there(uint32_t id);
 void fb_static_pin(uint32_t id); /* it stays, until it is let go as often */
 void fb_static_unpin(uint32_t id);
 bool fb_static_is_stable(PyObject *value); /* identity implies equality for ever */
+/* A handle shows it, or does so no more; NULL is allowed. */
+static inline void fb_view_enter(const fb_view *view) {
+  if (view)
+    ((fb_view *)view)->handles++;
+}
+static inline void fb_view_leave(const fb_view *view) {
+  if (view)
+    ((fb_view *)view)->handles--;
+}
 fb_view *fb_view_find(const void *origin, fb_function *function, uint32_t statics, bool detached, uint32_t n_own);
 /* What is given, completed: its limits are taken over. One that another thread has added meanwhile counts. */
 fb_view *fb_view_add(const fb_view *given);
-fb_view *fb_view_by_id(uint32_t id);
+fb_view *fb_view_by_id(uint32_t id); /* NULL: error */
+bool fb_view_is_there(uint32_t id);
 fb_view *fb_view_like(const fb_view *v, PyObject *payload); /* for keys of traces with symbols; not interned */
 uint32_t fb_type_count(void);
 uint32_t fb_types_made(void);
@@ -97,16 +108,25 @@ static inline void fb_type_mark(const fb_type *type) {
   if (type)
     ((fb_type *)type)->marked = true;
 }
+/* What is doomed holds it: it lives as long. */
+static inline void fb_type_spare(const fb_type *type) { ((fb_type *)type)->doomed = false; }
 void fb_static_mark(uint32_t id);
-extern uint32_t fb_in_hand; /* code that has types in hand which nothing has yet, and lets others in */
-void fb_views_mark(void);   /* what all views hold */
+void fb_static_spare(uint32_t id);
+void fb_view_mark(uint32_t id);
+extern uint32_t fb_in_hand;                /* code that has types in hand which nothing has yet, and lets others in */
+void fb_views_mark(void);                  /* what views hold, after all that holds views has been marked */
+bool fb_view_is_dead(const fb_view *view); /* between these marks and the sweep */
+void fb_index_sweep(void);                 /* ways to views that are dead */
 void fb_types_sweep(void);
+void fb_views_sweep(void);   /* may run Python code */
 void fb_statics_sweep(void); /* may run Python code */
 void fb_splits_sweep(void);  /* those of statics that are gone */
 bool fb_types_are_full(uint32_t most);
 bool fb_statics_are_full(uint32_t most);
+bool fb_views_are_full(uint32_t most);
 void fb_types_collect_soon(void); /* at the next end of a trace, if there are too many */
 void fb_statics_collect_soon(void);
+void fb_views_collect_soon(void);
 
 /* ---- cells, leaves, tensors ------------------------------------------------------------------------------ */
 

@@ -132,16 +132,12 @@ static PyObject *make_handle(fb_tensor *t, const fb_view *v, const int64_t *own,
       memcpy(starts + inherited, own, n_own * sizeof *starts);
   }
   PyObject *leaf = v->detached ? NULL : Py_XNewRef((PyObject *)t->leaf);
-  t->cell->refs++;
-  fb_tensor *made = (fb_tensor *)fb_tensor_new(t->cell, NULL); /* may let other threads in */
+  fb_tensor *made = fb_tensor_through(t, v, NULL); /* may let other threads in */
   if (FB_UNLIKELY(!made)) {
     PyMem_Free(starts);
     Py_XDECREF(leaf);
     return NULL;
   }
-  made->view = v;
-  if (FB_UNLIKELY(v->detached))
-    fb_tensor_show(made, v);
   made->starts = starts;
   made->leaf = (fb_leaf *)leaf;
   return (PyObject *)made;

@@ -2,9 +2,11 @@
  */
 #include "function.h"
 
-static fb_view **views;
-static uint32_t n_views, cap_views;
-static uint32_t *view_table, view_mask; /* open addressing; id + 1, 0 is empty */
+static fb_view **views; /* by id: parents come before what was made from them */
+static uint32_t n_views, cap_views, collect_at;
+static uint32_t next_id = 1; /* 0 stands for "the base itself" in keys */
+static fb_view **view_table; /* open addressing */
+static uint32_t view_mask;
 
 static uint32_t view_hash(const void *origin, const fb_function *f, uint32_t statics, bool detached, uint32_t n_own) {
   uint64_t h = (uint64_t)(uintptr_t)origin * 0x9E3779B97F4A7C15ull;
@@ -27,7 +29,7 @@ fb_view *fb_view_find(const void *origin, fb_function *f, uint32_t statics, bool
     return NULL;
   for (uint32_t i = view_hash(origin, f, statics, detached, n_own) & view_mask; view_table[i];
        i = (i + 1) & view_mask) {
-    fb_view *v = views[view_table[i] - 1];
+    fb_view *v = view_table[i];
     if (view_is(v, origin, f, statics, detached, n_own)) {
       f->recent_view = v;
       return v;
@@ -36,18 +38,21 @@ fb_view *fb_view_find(const void *origin, fb_function *f, uint32_t statics, bool
   return NULL;
 }
 
-static void view_place(const fb_view *v) {
+/* Those of fb_view_like have no origin, and are found by nobody. */
+static void view_place(fb_view *v) {
+  if (!v->origin)
+    return;
   uint32_t i = view_hash(v->origin, v->function, v->statics, v->detached, v->n_own) & view_mask;
   while (view_table[i])
     i = (i + 1) & view_mask;
-  view_table[i] = v->id + 1;
+  view_table[i] = v;
 }
 
 static int view_table_reserve(void) {
   if (view_table && (n_views + 1) * 2 <= view_mask)
     return 0;
   uint32_t size = view_table ? (view_mask + 1) * 2 : 256;
-  uint32_t *table = PyMem_Calloc(size, sizeof *table);
+  fb_view **table = PyMem_Calloc(size, sizeof *table);
   if (!table) {
     PyErr_NoMemory();
     return -1;
@@ -55,9 +60,8 @@ static int view_table_reserve(void) {
   PyMem_Free(view_table);
   view_table = table;
   view_mask = size - 1;
-  for (uint32_t i = 1; i < n_views; i++)
-    if (views[i]->origin)
-      view_place(views[i]);
+  for (uint32_t i = 0; i < n_views; i++)
+    view_place(views[i]);
   return 0;
 }
 
@@ -85,11 +89,12 @@ fb_view *fb_view_like(const fb_view *like, PyObject *payload) {
   if (!v)
     return (fb_view *)PyErr_NoMemory();
   *v = *like;
-  v->limits = NULL;
-  v->sizes = NULL;
-  v->n_sizes = 0;
+  v->limits = v->sizes = v->layout = NULL;
+  v->n_sizes = v->handles = 0;
+  v->measured = true;
+  v->marked = v->doomed = false;
   v->origin = NULL;
-  v->id = n_views;
+  v->id = next_id++;
   v->function = (fb_function *)Py_NewRef(like->function);
   v->payload = Py_NewRef(payload);
   views[n_views++] = v;
@@ -99,10 +104,10 @@ fb_view *fb_view_like(const fb_view *like, PyObject *payload) {
 static void view_free(fb_view *v) {
   PyMem_Free(v->sizes);
   PyMem_Free(v->limits);
+  PyMem_Free(v->layout);
   PyMem_Free(v);
 }
 
-/* View 0 stands for "the base itself" in keys, so ids start at 1. */
 fb_view *fb_view_add(const fb_view *given) {
   fb_view *v = PyMem_Malloc(sizeof(fb_view));
   if (!v) {
@@ -115,14 +120,12 @@ fb_view *fb_view_add(const fb_view *given) {
   v->n_starts = v->n_own + (v->parent ? v->parent->n_starts : 0);
   int status = view_split(v); /* runs Python code: other threads may be let in */
   fb_view *known = status == 0 ? fb_view_find(v->origin, v->function, v->statics, v->detached, v->n_own) : NULL;
-  if (!n_views)
-    n_views = 1;
   if (status < 0 || known || view_table_reserve() < 0 ||
       fb_grow((void **)&views, &cap_views, n_views + 1, sizeof *views) < 0) {
     view_free(v);
     return known;
   }
-  v->id = n_views;
+  v->id = next_id++;
   Py_INCREF((PyObject *)v->function);
   Py_INCREF(v->payload);
   views[n_views++] = v;
@@ -131,16 +134,91 @@ fb_view *fb_view_add(const fb_view *given) {
   return v;
 }
 
+static fb_view *view_find(uint32_t id) {
+  uint32_t low = 0, high = n_views;
+  while (low < high) {
+    uint32_t middle = low + (high - low) / 2;
+    if (views[middle]->id < id)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low < n_views && views[low]->id == id ? views[low] : NULL;
+}
+
+fb_view *fb_view_by_id(uint32_t id) {
+  fb_view *found = view_find(id);
+  if (!found)
+    PyErr_Format(PyExc_RuntimeError, "[recorder] view %u has been forgotten. Report this as a bug.", id);
+  return found;
+}
+
+bool fb_view_is_there(uint32_t id) { return view_find(id) != NULL; }
+uint32_t fb_view_count(void) { return n_views; }
+
+/* ---- memory ------------------------------------------------------------------------------------------------ */
+
+void fb_views_collect_soon(void) { collect_at = 0; }
+
+bool fb_views_are_full(uint32_t most) { return n_views > most && n_views > collect_at; }
+
+void fb_view_mark(uint32_t id) {
+  fb_view *found = view_find(id);
+  if (found)
+    found->marked = true;
+}
+
+bool fb_view_is_dead(const fb_view *v) { return !v->marked && v->doomed; }
+
+/* A view that stays keeps the chain that it ends; what is doomed keeps it without being counted as what lives. */
 void fb_views_mark(void) {
-  for (uint32_t i = 1; i < n_views; i++) {
-    const fb_view *v = views[i];
-    if (!v->parent)
-      fb_type_mark(v->origin); /* NULL: one of fb_view_like */
-    fb_type_mark(v->types[0]);
-    fb_type_mark(v->types[1]);
-    fb_static_mark(v->statics);
+  for (uint32_t i = n_views; i-- > 0;) {
+    fb_view *v = views[i], *parent = (fb_view *)v->parent;
+    v->marked |= v->handles > 0;
+    if (fb_view_is_dead(v))
+      continue;
+    const fb_type *held[3] = {v->types[0], v->types[1], parent ? NULL : v->origin};
+    for (int k = 0; k < 3; k++)
+      if (held[k])
+        v->marked ? fb_type_mark(held[k]) : fb_type_spare(held[k]);
+    v->marked ? fb_static_mark(v->statics) : fb_static_spare(v->statics);
+    if (parent) {
+      parent->marked |= v->marked;
+      parent->doomed = false;
+    }
   }
 }
 
-fb_view *fb_view_by_id(uint32_t id) { return views[id]; }
-uint32_t fb_view_count(void) { return n_views ? n_views - 1 : 0; }
+void fb_views_sweep(void) {
+  fb_view *dead = NULL;
+  uint32_t kept = 0, live = 0;
+  fb_index_sweep();
+  if (view_table)
+    memset(view_table, 0, ((size_t)view_mask + 1) * sizeof *view_table);
+  for (uint32_t i = 0; i < n_views; i++) {
+    fb_view *v = views[i];
+    if (fb_view_is_dead(v)) {
+      if (v->function->recent_view == v)
+        v->function->recent_view = NULL;
+      v->parent = dead; /* nobody asks it for its own any more */
+      dead = v;
+      continue;
+    }
+    live += v->marked;
+    v->doomed = !v->marked;
+    v->marked = false;
+    views[kept++] = v;
+    view_place(v);
+  }
+  n_views = kept;
+  collect_at = n_views + live; /* as of types */
+  while (dead) {
+    fb_view *next = (fb_view *)dead->parent;
+    fb_function *function = dead->function;
+    PyObject *payload = dead->payload;
+    view_free(dead);
+    dead = next;
+    Py_DECREF(payload);
+    Py_DECREF((PyObject *)function);
+  }
+}
