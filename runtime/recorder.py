@@ -123,6 +123,7 @@ be replaced at any time; `runs` and `ns` count.
 - `tensor_on(array, dtypes)`: a tensor on the memory of a NumPy array, if that is writable, laid out row by row and of a dtype in
   `dtypes`, {NumPy's: ours}; else None. `array_on(tensor)`: an array on the memory of a tensor, which is shared from then on; None
   where strides cannot express what it shows. `tell_address(tensor)`: from now on its memory may be written to unseen
+- `move_storage(tensor, buffer)`: the storage that the tensor and its views share lies in a buffer, which others see, from now on
 - `Forwarding`: base of classes whose calls go to `forward`, and to `_call_impl` where their `_call_hooks` is not None
 - `alias(tensor, cls)`: another handle, of class `cls`, of the same value with the same history; a leaf's is the same leaf
 - `intercept(cls, handler, callables)`: from now on a call with a tensor of class `cls` of one of a tuple of Functions and Publics,
@@ -233,6 +234,7 @@ from flambeau.runtime._recorder import (
     make_leaf,
     mark_history,
     memory,
+    move_storage,
     realize,
     region_begin,
     region_drawn,
@@ -330,6 +332,7 @@ __all__ = [
     "make_leaf",
     "mark_history",
     "memory",
+    "move_storage",
     "realize",
     "region_begin",
     "region_drawn",

@@ -1,9 +1,9 @@
 """Blocks of memory that a worker fills and its loader reads in place.
 
 In: batches, in a worker. Out: the same in the loader, whose large tensors and arrays lie where the worker wrote them. A block
-is a file without a name (`memfd_create`), so that nothing of it remains when the last process that has it ends, however it
-ends. The worker makes it and sends it once; when nobody in the loader holds what lies in it, the loader says so and the worker
-fills it again. Next: `channel.py`, `worker.py`, `processes.py`.
+is a file without a name, so that nothing of it remains when the last process that has it ends, however it ends. The worker
+makes it and sends it once; when nobody in the loader holds what lies in it, the loader says so and the worker fills it again.
+Next: `channel.py`, `worker.py`, `processes.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import itertools
 import mmap
 import os
 import pickle
-import tempfile
 import threading
 import weakref
 from collections import deque
@@ -28,6 +27,7 @@ from flambeau.dialects.aval import CPU
 from flambeau.dialects.dtypes import DType
 from flambeau.runtime import Buffer, recorder
 from flambeau.runtime.recorder import Tensor
+from flambeau.unnamed_files import mapped, new_file
 
 #: What is smaller goes in the message: a page of its own costs more.
 SMALLEST = 4096
@@ -35,26 +35,6 @@ SMALLEST = 4096
 MOST_LENT = 256
 #: A worker keeps no more free blocks than this.
 _MOST_FREE = 32
-_POPULATE = getattr(mmap, "MAP_POPULATE", 0)
-
-
-def _new_file(size: int) -> int:
-    """The descriptor of a file that has no name and ends with its last user."""
-    if hasattr(os, "memfd_create"):
-        file = os.memfd_create("flambeau-batch", os.MFD_CLOEXEC)
-    else:
-        with tempfile.TemporaryFile() as made:
-            file = os.dup(made.fileno())
-    try:
-        os.ftruncate(file, size)
-    except BaseException:
-        os.close(file)
-        raise
-    return file
-
-
-def _mapped(file: int, size: int) -> mmap.mmap:
-    return mmap.mmap(file, size, flags=mmap.MAP_SHARED | _POPULATE)
 
 
 class _Block:
@@ -62,9 +42,9 @@ class _Block:
 
     def __init__(self, number: int, size: int) -> None:
         self.number, self.size = number, size
-        self.file: int | None = _new_file(size)
+        self.file: int | None = new_file("flambeau-batch", size)
         try:
-            self.memory = _mapped(self.file, size)
+            self.memory = mapped(self.file, size)
         except BaseException:
             self.close()
             raise
@@ -228,7 +208,7 @@ class Lent:
         """Map new blocks, whose files are closed, and forget those that are gone."""
         try:
             for (number, size), file in zip(new, files, strict=True):
-                self._memory[number] = _mapped(file, size)
+                self._memory[number] = mapped(file, size)
         finally:
             for file in files:
                 os.close(file)

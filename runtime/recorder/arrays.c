@@ -63,3 +63,28 @@ PyObject *fb_py_array_on(PyObject *module, PyObject *o) {
   Py_DECREF(parts);
   return array;
 }
+
+/* move_storage(tensor, buffer): the storage of a tensor, which its views and whoever else has it share, lies in a
+ * buffer from now on, which others see: the elements are copied there. */
+PyObject *fb_py_move_storage(PyObject *module, PyObject *args) {
+  (void)module;
+  PyObject *o, *given;
+  if (!PyArg_ParseTuple(args, "OO:move_storage", &o, &given))
+    return NULL;
+  fb_tensor *t = fb_as_tensor(o, "move_storage");
+  fb_buffer *b = t ? fb_buffer_from_python(given) : NULL;
+  if (!b || fb_cell_share(t->cell, false) < 0)
+    return NULL;
+  fb_cell *c = t->cell;
+  if (!c->buffer)
+    return fb_cell_raise(c), NULL;
+  if (fb_buffer_bytes(b) < c->type->bytes)
+    return PyErr_Format(PyExc_ValueError, "[move_storage] the buffer has %zu bytes, the storage %zu.",
+                        fb_buffer_bytes(b), c->type->bytes);
+  memcpy(fb_buffer_data(b), fb_buffer_data(c->buffer), c->type->bytes);
+  fb_buffer_retain(b);
+  fb_cell_set_value(c, b);
+  c->shared = true;
+  fb_buffer_written(b, true);
+  Py_RETURN_NONE;
+}

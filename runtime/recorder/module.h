@@ -31,6 +31,7 @@ int fb_cell_share(fb_cell *c, bool shared); /* whether others see its memory */
 PyObject *fb_py_array_on(PyObject *module, PyObject *tensor);
 PyObject *fb_py_tell_address(PyObject *module, PyObject *tensor);
 PyObject *fb_py_tensor_on(PyObject *module, PyObject *const *args, Py_ssize_t n);
+PyObject *fb_py_move_storage(PyObject *module, PyObject *args);
 
 /* forward.c */
 int fb_forward_init(PyObject *module);
