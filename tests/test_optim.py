@@ -6,6 +6,7 @@ import io
 import flambeau as fb
 import numpy as np
 import pytest
+from flambeau.compiler.compiled import Compiled
 from flambeau.optim import SGD, Adam, AdamW
 from flambeau.runtime import recorder
 from support import arrays
@@ -267,6 +268,42 @@ def test_hooks_of_states():
 
 STEPPING = ["SGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Adagrad", "Adadelta", "RMSprop", "ASGD", "Adafactor"]
 STEPPING += ["Lion", "Lamb"]
+
+
+@pytest.mark.accept("OPT-08")
+@pytest.mark.parametrize("name", ["Adam", "Lion", "Adafactor", "Rprop"])
+def test_the_first_step_is_the_program_of_all_steps(name, monkeypatch):
+    """State begins in memory, and not as zeros within the program, so a training compiles one program of its steps."""
+    made, begin = [], Compiled.__init__
+    monkeypatch.setattr(Compiled, "__init__", lambda self, *args: made.append(args) or begin(self, *args))
+    p = fb.tensor(np.linspace(-1, 1, 77, dtype=np.float32).reshape(7, 11), requires_grad=True)
+    opt = getattr(fb.optim, name)([p])
+
+    def step():
+        opt.zero_grad()
+        (p * p * len(name)).sum().backward()
+        opt.step()
+
+    with fb.compiler_options(mode="blocking"):
+        p.detach().sum().item()
+        made.clear()
+        for _ in range(4):
+            step()
+    assert len(made) == 1
+
+
+def test_state_begins_with_the_layout_and_dtype_of_its_parameter():
+    for dtype in (fb.bfloat16, fb.float64, fb.complex64):
+        p = fb.ones(2, 3, 4, 5, dtype=dtype).to(memory_format=fb.channels_last).requires_grad_()
+        q = fb.ones(3, dtype=dtype).requires_grad_()
+        opt = fb.optim.Adagrad([p, q], initial_accumulator_value=0.25)
+        p.grad, q.grad = fb.zeros_like(p), fb.zeros_like(q)
+        opt.step()
+        for of in (p, q):
+            found = opt.state[of]["sum"]
+            assert found.dtype is dtype and found.stride() == of.stride() and not found.requires_grad
+            first = 0.25 * (1 + 1j) if dtype is fb.complex64 else 0.25
+            assert found.flatten().tolist() == [first] * of.numel()
 
 
 @pytest.mark.accept("OPT-08")

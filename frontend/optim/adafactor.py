@@ -17,9 +17,8 @@ from typing import Any
 from flambeau.dialects.builder import Value
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
-from flambeau.functions.create import zeros, zeros_like
 from flambeau.optim.counted import Counted, clocked, columns, decoupled_decay, exact, interpolated, norm
-from flambeau.optim.optimizer import ways
+from flambeau.optim.optimizer import begun, ways
 from flambeau.optim.sgd import spread
 from flambeau.runtime.recorder import Tensor
 from flambeau.type_info import finfo
@@ -129,9 +128,9 @@ class Adafactor(Counted):
         if p.dtype.is_complex:
             raise RuntimeError(f"[Adafactor] a parameter is {p.dtype.name}. Give complex ones to another optimizer.")
         if p.dim() < 2:
-            return {"variance": zeros_like(p)}
-        (*batch, n, m), how = p.shape, {"dtype": p.dtype, "device": p.device}
-        return {"row_var": zeros((*batch, n, 1), **how), "col_var": zeros((*batch, 1, m), **how)}
+            return {"variance": begun(p)}
+        *batch, n, m = p.shape
+        return {"row_var": begun(p, shape=(*batch, n, 1)), "col_var": begun(p, shape=(*batch, 1, m))}
 
     def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Callable[[], Any]]:
         states = self._states(group, params)

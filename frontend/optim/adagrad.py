@@ -11,9 +11,8 @@ from typing import Any
 
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
-from flambeau.functions.create import full_like
 from flambeau.optim.counted import Counted, both_parts, clocked, columns, exact
-from flambeau.optim.optimizer import ways
+from flambeau.optim.optimizer import begun, ways
 from flambeau.optim.sgd import decayed, spread
 from flambeau.runtime.recorder import Tensor
 
@@ -78,7 +77,7 @@ class Adagrad(Counted):
         super().__init__(params, {**options, **flags})
 
     def _made(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
-        return {"sum": full_like(p, both_parts(group["initial_accumulator_value"], p))}
+        return {"sum": begun(p, both_parts(group["initial_accumulator_value"], p))}
 
     def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Callable[[], Any]]:
         states = self._states(group, params)

@@ -15,9 +15,8 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import float64
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
-from flambeau.functions.create import zeros_like
 from flambeau.optim.counted import Counted, clocked, decoupled_decay, interpolated, rest
-from flambeau.optim.optimizer import ways
+from flambeau.optim.optimizer import begun, ways
 from flambeau.optim.sgd import decayed, spread
 from flambeau.runtime.recorder import Tensor
 
@@ -126,7 +125,7 @@ class Adam(Counted):
         if group["amsgrad"]:
             for p, state in zip(params, states):
                 if state.get("max_exp_avg_sq") is None:
-                    self._remember(p, max_exp_avg_sq=zeros_like(p))
+                    self._remember(p, max_exp_avg_sq=begun(p))
         counters, clocks = clocked(states, "step")
         return [
             partial(

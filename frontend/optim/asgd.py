@@ -13,9 +13,8 @@ from typing import Any, ClassVar
 from flambeau.device import Device
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
-from flambeau.functions.create import full
 from flambeau.optim.counted import Counted, States, clocked, columns, exact
-from flambeau.optim.optimizer import ways
+from flambeau.optim.optimizer import begun_number, ways
 from flambeau.optim.sgd import decayed, spread
 from flambeau.runtime.recorder import Tensor
 
@@ -87,7 +86,7 @@ class ASGD(Counted):
         super().__init__(params, {**options, **flags})
 
     def _first(self, group: dict[str, Any], name: str, first: float, device: Device) -> Tensor:
-        return full((), float(group["lr"]) if name == "eta" else first, device=device)
+        return begun_number(float(group["lr"]) if name == "eta" else first, device)
 
     def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Callable[[], Any]]:
         states: States = self._states(group, params)

@@ -14,8 +14,8 @@ from flambeau.device import Device
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import float64
 from flambeau.functions.common import ops
-from flambeau.functions.create import full, zeros_like
-from flambeau.optim.optimizer import Optimizer
+from flambeau.functions.create import full
+from flambeau.optim.optimizer import Optimizer, begun, begun_number
 from flambeau.optim.sgd import spread
 from flambeau.runtime.recorder import Tensor
 
@@ -35,7 +35,7 @@ class Counted(Optimizer):
 
     def _made(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
         """The state of a parameter at its first step, without the counters: zeros, unless a subclass says otherwise."""
-        return {name: zeros_like(p) for name in self._AVERAGES}
+        return {name: begun(p) for name in self._AVERAGES}
 
     def _averages(self, states: States) -> list[list[Tensor]]:
         """For each of `_AVERAGES` those of all states."""
@@ -43,7 +43,7 @@ class Counted(Optimizer):
 
     def _first(self, group: dict[str, Any], name: str, first: float, device: Device) -> Tensor:
         """The counter `name` before its first step."""
-        return full((), first, device=device)
+        return begun_number(first, device)
 
     def _check_options(self, group: dict[str, Any]) -> None:
         super()._check_options(group)

@@ -11,9 +11,8 @@ from typing import Any
 
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
-from flambeau.functions.create import zeros_like
 from flambeau.optim.counted import check_betas, columns, decoupled_decay, exact, interpolated
-from flambeau.optim.optimizer import Optimizer, ways
+from flambeau.optim.optimizer import Optimizer, begun, ways
 from flambeau.optim.sgd import spread
 from flambeau.runtime.recorder import Tensor
 
@@ -67,7 +66,7 @@ class Lion(Optimizer):
     def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Callable[[], Any]]:
         for p in params:
             if "exp_avg" not in self.state[p]:
-                self._remember(p, exp_avg=zeros_like(p))
+                self._remember(p, exp_avg=begun(p))
         return [
             partial(
                 _lion,

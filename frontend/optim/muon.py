@@ -17,9 +17,8 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bfloat16, float32
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
-from flambeau.functions.create import zeros_like
 from flambeau.optim.counted import columns, decoupled_decay, exact, interpolated, norm
-from flambeau.optim.optimizer import Optimizer
+from flambeau.optim.optimizer import Optimizer, begun
 from flambeau.optim.sgd import spread
 from flambeau.runtime.recorder import Tensor
 
@@ -133,7 +132,7 @@ class Muon(Optimizer):
             if p.dtype.is_complex:
                 raise RuntimeError(f"[Muon] a parameter is {p.dtype.name}. Give complex ones to another optimizer.")
             if "momentum_buffer" not in self.state[p]:
-                self._remember(p, momentum_buffer=zeros_like(p))
+                self._remember(p, momentum_buffer=begun(p))
         return [
             partial(
                 _muon,

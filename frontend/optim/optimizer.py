@@ -12,13 +12,19 @@ from copy import deepcopy
 from functools import partial
 from typing import Any, ClassVar
 
+import numpy as np
+from flambeau import host
 from flambeau.autograd import enable_grad
+from flambeau.device import Device, place
+from flambeau.dialects.aval import CPU
 from flambeau.dialects.dtypes import DType
 from flambeau.engine import GRAD_MODE, WHOLE_MODE
 from flambeau.function import Tensor_, Tensors, inplace
 from flambeau.functions.common import ops
+from flambeau.functions.create import full, full_like
 from flambeau.functions.transfer import moved
 from flambeau.nn.hooks import RemovableHandle
+from flambeau.promotion import get_default_dtype
 from flambeau.runtime import OutOfMemory, recorder
 from flambeau.runtime.recorder import Tensor
 
@@ -76,6 +82,9 @@ class Optimizer:
         self._state_hooks: dict | None = None
         self._load_pre_hooks: dict | None = None
         self._load_hooks: dict | None = None
+        self._begun: list[
+            tuple[Tensor, Callable[[], Any]]
+        ] = []  # by the step that is being recorded, and how to forget it
         #: Whether a step was taken, for schedulers; None where a class has a step of its own.
         self._has_stepped = False if type(self).step is Optimizer.step else None
         groups = list(params)
@@ -151,7 +160,7 @@ class Optimizer:
                 loss = closure()
         if self._step_pre_hooks is not None:
             self._run_hooks(self._step_pre_hooks)
-        self._has_stepped = True
+        self._has_stepped, self._begun = True, []
         if recorder.capturing() and (outside := self._outside()):  # a model that is being exported keeps its parameters
             recorder.capture_note(f"{type(self).__name__}.step", outside)
             return loss
@@ -159,8 +168,13 @@ class Optimizer:
             with recorder.ModeScope(GRAD_MODE | WHOLE_MODE, WHOLE_MODE):  # all groups, or none
                 updates = tuple(update for group in self.param_groups for update in self._updates_of(group))
                 recorder.together((*updates, *(self._restores() if self._skipped_if else ())))
+                for tensor, undo in self._begun:
+                    recorder.if_lost(tensor, undo)
         except (OutOfMemory, MemoryError) as error:  # groups before this one were recorded
+            for _, undo in self._begun:
+                undo()
             recorder.abandon(error)
+        self._begun = []
         recorder.flush()
         if self._step_hooks is not None:
             self._run_hooks(self._step_hooks)
@@ -171,8 +185,8 @@ class Optimizer:
         params = [p for p in self._all_params() if p.grad is not None]
         written = {id(t): t for p in params for t in (p, *self.state[p].values()) if isinstance(t, Tensor)}
         calls: list[Callable[[], Any]] = []
-        for place, skipped in (self._skipped_if or {}).items():
-            tensors = [t for t in written.values() if t._place == place]
+        for where, skipped in (self._skipped_if or {}).items():
+            tensors = [t for t in written.values() if t._place == where]
             calls.append(partial(_restore, tensors, [t.detach().clone() for t in tensors], skipped))
         return calls
 
@@ -225,12 +239,13 @@ class Optimizer:
     # ---- state -----------------------------------------------------------------------------------------
 
     def _remember(self, p: Tensor, **made: Tensor) -> None:
-        """Put tensors that were just computed into the state of `p`; if their values are lost, as where memory runs out,
-        the entries are what they were before."""
+        """Put tensors that were just made into the state of `p`; if their values, or those that the step gives them, are lost, as
+        where memory runs out, the entries are what they were before."""
         entry = self.state[p]
         for name, tensor in made.items():
             undo = partial(entry.__setitem__, name, entry[name]) if name in entry else partial(entry.pop, name, None)
             recorder.if_lost(tensor, undo)
+            self._begun.append((tensor, undo))
         entry.update(made)
 
     def state_dict(self) -> dict[str, Any]:
@@ -298,6 +313,22 @@ def _restore(tensors: Tensors, before: Tensors, skipped: Tensor_):
     """What tensors were before, where a step is skipped."""
     is_skipped = skipped > 0.0
     return [ops.select(is_skipped.expand(t.shape), old, t) for t, old in zip(tensors, before)]
+
+
+def begun(p: Tensor, first: complex = 0.0, shape: tuple[int, ...] | None = None) -> Tensor:
+    """What a state begins with: a tensor like `p`, or of another shape, filled with a number. It is in memory at once, so that a
+    first step reads it as all others do, and is the same program; where that cannot be, it is recorded."""
+    if recorder.capturing() or p._place != CPU or recorder.view_info(p)[0] is not None:
+        return full_like(p, first) if shape is None else full(shape, first, dtype=p.dtype, device=p.device)
+    number = np.asarray(first, p.dtype.accumulation.numpy)
+    return host.copied(np.broadcast_to(number, p.shape if shape is None else shape), p.dtype)
+
+
+def begun_number(first: float, device: Device) -> Tensor:
+    """A counter before its first step, likewise."""
+    if recorder.capturing() or place(device) != CPU:
+        return full((), first, device=device)
+    return host.copied(np.asarray(first), get_default_dtype())
 
 
 def _through(hooks: dict | None, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:

@@ -13,9 +13,8 @@ from typing import Any
 
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
-from flambeau.functions.create import zeros_like
 from flambeau.optim.counted import Counted, clocked, columns, exact, interpolated, squares
-from flambeau.optim.optimizer import ways
+from flambeau.optim.optimizer import begun, ways
 from flambeau.optim.sgd import decayed, spread
 from flambeau.runtime.recorder import Tensor
 
@@ -101,7 +100,7 @@ class RMSprop(Counted):
         for p, state in zip(params, states):
             for name in self._extras(group):
                 if name not in state:
-                    self._remember(p, **{name: zeros_like(p)})
+                    self._remember(p, **{name: begun(p)})
         counters, _ = clocked(states, "step")
         return [
             partial(

@@ -13,9 +13,8 @@ from typing import Any
 
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
-from flambeau.functions.create import full_like, zeros_like
 from flambeau.optim.counted import Counted, both_parts, clocked, columns
-from flambeau.optim.optimizer import ways
+from flambeau.optim.optimizer import begun, ways
 from flambeau.optim.sgd import spread
 from flambeau.runtime.recorder import Tensor
 
@@ -79,7 +78,7 @@ class Rprop(Counted):
             raise ValueError(f"[Rprop] etas are {group['etas']}. Use a number between 0 and 1, and one above 1.")
 
     def _made(self, group: dict[str, Any], p: Tensor) -> dict[str, Tensor]:
-        return {"prev": zeros_like(p), "step_size": full_like(p, both_parts(float(group["lr"]), p))}
+        return {"prev": begun(p), "step_size": begun(p, both_parts(float(group["lr"]), p))}
 
     def _updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Callable[[], Any]]:
         states = self._states(group, params)

@@ -76,7 +76,7 @@ PyObject *fb_py_if_lost(PyObject *module, PyObject *args) {
   fb_tensor *t = fb_as_tensor(o, "if_lost");
   if (!t)
     return NULL;
-  if (fb_cell_pending(t->cell) && !t->cell->buffer) {
+  if (fb_cell_owed(t->cell)) {
     if (note(t->cell->home, (fb_undo){FB_UNDO_CALL, t->cell->slot, .object = call}) < 0)
       return NULL;
     Py_INCREF(call);
