@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from flambeau.dialects.aval import CPU
 from flambeau.dialects.graph import Graph
@@ -85,6 +86,11 @@ class KernelCall:
     keeps: bool = False
     spare: bool = False
 
+    @cached_property
+    def reads(self) -> tuple[int, ...]:
+        """The positions in `operands` that the kernel does not store to."""
+        return tuple([p for p in range(len(self.operands)) if p not in self.writes])
+
     def sources(self) -> Iterator[KernelSource]:
         """The kernels that it runs."""
         yield self.source
@@ -110,7 +116,8 @@ class Cluster:
 
     `operands` and `results` are the values of the whole program that the fragment's inputs and outputs stand for,
     in order. The fragment is numbered canonically (inputs, then results in node order), so equal layers are equal.
-    `errors` are the numbers of results that may fail; None: the place of their ops among those that may.
+    `errors` are the numbers of results that may fail; None: the place of their ops among those that may. `form` is a number that
+    clusters of one program have in common whose graphs are equal but for their lines; None where nobody has compared them.
     """
 
     kind: str  # "loops": nests; else the family of the op whose loops, or steps, it is
@@ -118,6 +125,7 @@ class Cluster:
     operands: tuple[int, ...] = ()
     results: tuple[int, ...] = ()
     errors: dict[int, int] | None = None
+    form: int | None = None
 
     @property
     def device(self) -> str:

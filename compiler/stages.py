@@ -134,9 +134,15 @@ def linalg(work: Compilation) -> None:
     """The fusion group of every cluster: structured ops on tensors, which are all that code generators get."""
     foreign.check_lowerings(work.graph)
     passes = pipeline.following(pipeline.GROUPS, work.options, OPEN)
+    memo = Memo()
+
+    def group(cluster: Cluster) -> Group | None:
+        if generate.steps_of(cluster):
+            return None
+        return group_of(devices.at_home(cluster), work.options, passes, cluster.device)
+
     work.groups = [
-        None if generate.steps_of(c) else group_of(devices.at_home(c), work.options, passes, c.device)
-        for c in work.clusters
+        group(c) if c.form is None else memo.answer(("group", c.kind, c.form), group, c) for c in work.clusters
     ]
 
 

@@ -134,8 +134,10 @@ class _Clustering:
         """The groups of what a group reads. Of several products the last one comes first: a sum of many products is then added up
         product by product, each of which takes one sum, instead of by a few that wait for some of the others."""
         made = [self.group_of.get(v) for v in group.reads]
+        if len(made) < 2:
+            return made
         found = {self._current(n) for n in made if n is not None}
-        if sum(self.groups[n].product is not None for n in found) > 1:
+        if len(found) > 1 and sum(self.groups[n].product is not None for n in found) > 1:
             made.sort(key=lambda n: -1 if n is None else self.groups[self._current(n)].first, reverse=True)
         return made
 
@@ -148,7 +150,8 @@ class _Clustering:
     def _before(self, number: int) -> set[int]:
         """The groups that must run before a group."""
         group = self.groups[number]
-        group.after = {self._current(n) for n in group.after} - {number}
+        if number in group.after or not self.absorbed_by.keys().isdisjoint(group.after):
+            group.after = {self._current(n) for n in group.after} - {number}
         return group.after
 
     def _try_join(self, there: int, here: int) -> int:
@@ -273,7 +276,8 @@ class _Clustering:
 
     def _cluster(self, group: OpenGroup) -> Cluster:
         graph, operands, results = self.program.fragment(group)
-        return Cluster(kind_of(graph), graph, operands, results)
+        form = self.program.form_of_fragment(graph, operands)
+        return Cluster(kind_of(graph), graph, operands, results, form=form)
 
 
 #: The kind of clusters that are nests of loops, joined by their iteration spaces alone.

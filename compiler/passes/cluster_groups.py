@@ -6,7 +6,7 @@ nest and by the cuts its accesses make in it, so that joining two is cheap. Next
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, TypeVar
@@ -106,7 +106,8 @@ class Clustering(Values):
         """Values that a nest reads element by element: another reader of them is worth joining."""
         if group.form is None:
             return []
-        return [v for v in group.reads if self.avals[v].size == group.form.size > 1]
+        size = group.form.size
+        return [v for v in group.reads if self.avals[v].size == size > 1]
 
     def device(self, group: OpenGroup) -> str:
         """Where the group's results lie. It computes there, unless it is a transfer, which stands alone."""
@@ -116,7 +117,7 @@ class Clustering(Values):
 
     def joined(self, one: OpenGroup, two: OpenGroup) -> OpenGroup | None:
         """The union of two groups, or None where no single kernel computes it."""
-        if self.device(one) != self.device(two):
+        if not self._is_on_one_device and self.device(one) != self.device(two):
             return None
         if one.product is not None or two.product is not None:
             return self._joined_product(one, two)
@@ -130,11 +131,13 @@ class Clustering(Values):
         nodes, known = small.nodes, large.cuts
         if form != large.form or not large.reads.keys().isdisjoint(small.values):
             nodes, known = one.nodes + two.nodes, frozenset()
+        cuts = known
         for i in nodes:
-            if not self._asked_within(i, "fits", form, members, self._fits, self.graph.nodes[i], form):
+            more = self._asked_within(i, "cuts", form, members, self._cuts, self.graph.nodes[i], form)
+            if more is None:
                 return None
-        found = [self._asked_within(i, "cuts", form, members, self._cuts, self.graph.nodes[i], form) for i in nodes]
-        cuts = known.union(*found)
+            if more:
+                cuts = cuts | more
         if self.memo.answer(("extents", form, cuts), extents_of, form, cuts) is None:
             return None
         return self._union(one, two, form=form, cuts=cuts)
@@ -159,9 +162,11 @@ class Clustering(Values):
         values = [v for i in nodes for v in self.graph.nodes[i].results]
         return OpenGroup(nodes, values, {**one.reads, **two.reads}, form, product, cuts)
 
-    def _cuts(self, node: Node, form: NestForm, members: set[int]) -> set[Any]:
-        """The cuts that a member's accesses of what is outside make."""
-        cuts: set[Any] = set()
+    def _cuts(self, node: Node, form: NestForm, members: set[int]) -> frozenset[Any] | None:
+        """The cuts that a member's accesses of what is outside make; None where the nest cannot compute it."""
+        if not self._fits(node, form, members):
+            return None
+        cuts = frozenset[Any]()
         for layout in self.external_layouts(node, members):
             scale = form.count if layout.size == form.batch and form.kind == "rows" and layout.size != form.size else 1
             cuts |= {cut * scale for cut in nest_cuts([layout])}
@@ -275,6 +280,11 @@ class Clustering(Values):
             outputs=[names[v] for v in group.outputs],
         )
         return fragment, operands, tuple(group.outputs)
+
+    def form_of_fragment(self, fragment: Graph, operands: Sequence[int]) -> int:
+        """A number that fragments share which are equal but for their lines."""
+        nodes = tuple([(self._operation(n), n.operands) for n in fragment.nodes])
+        return self.memo.number(("fragment", len(operands), tuple(fragment.avals), nodes, tuple(fragment.outputs)))
 
     def _has_memory(self, value: int) -> bool:
         """Whether readers of `value` find it stored."""

@@ -25,6 +25,9 @@ class Repeats:
     ) -> None:
         self.program, self.groups, self.group_of, self.max_ops = program, groups, group_of, max_ops
         self.nodes, self.avals = program.graph.nodes, program.avals
+        self._work: dict[
+            int, int
+        ] = {}  # value -> additions that an element of it takes; more than `READ` if it is not cheap
         self.readers: dict[int, set[int]] = {v: {-1} for v in program.graph.outputs}  # -1: the program's end
         for number, group in groups.items():
             for value in self._others(group):
@@ -43,13 +46,16 @@ class Repeats:
     def _improve(self, number: int) -> bool:
         """Have a group read less, if it can."""
         group = self.groups[number]
-        read = [v for v in self._others(group) if self._is_cheap(v)]
-        beside = dict.fromkeys(r for v in read for r in self._roots(self.program.index_of[v]) if r not in group.reads)
+        saves = {v: 1 + (len(self.readers[v]) == 1) for v in self._others(group) if self._work_of(v) <= READ}
+        most = sum(saves.values())
+        beside = dict.fromkeys(r for v in saves for r in self._roots(self.program.index_of[v]) if r not in group.reads)
         for more in ((), *((r,) for r in beside if r in self.program.index_of)):
-            cones = {v: self._cone(group, v, more) for v in read}
+            least = sum(1 + (r not in self.readers) for r in more)
+            if most <= least:
+                continue
+            cones = {v: self._cone(group, v, more) for v in saves}
             cones = {v: cone for v, cone in cones.items() if cone}
-            saved = sum(1 + (self.readers[v] == {number}) for v in cones)
-            if saved <= sum(1 + (r not in self.readers) for r in more):
+            if sum(saves[v] for v in cones) <= least:
                 continue
             joined = self._joined(group, set().union(*cones.values()))
             if joined is not None:
@@ -61,9 +67,15 @@ class Repeats:
         """What a group reads of other groups."""
         return [v for v in group.reads if self.group_of.get(v, group.number) != group.number]
 
-    def _is_cheap(self, value: int) -> bool:
-        node = self.nodes[self.program.index_of[value]]
-        return node.op.family.is_pointwise and not node.op.fallible and len(node.results) == 1 and weight(node) <= READ
+    def _work_of(self, value: int) -> int:
+        """What an element of a value takes, in additions; more than anything is worth where it has to be computed where it is."""
+        found = self._work.get(value)
+        if found is None:
+            index = self.program.index_of.get(value)
+            node = None if index is None else self.nodes[index]
+            is_cheap = node and node.op.family.is_pointwise and not node.op.fallible and len(node.results) == 1
+            found = self._work[value] = weight(node) if node and is_cheap else READ + 1
+        return found
 
     def _replace(self, number: int, joined: OpenGroup) -> None:
         before, after = self._others(self.groups[number]), self._others(joined)
@@ -81,12 +93,13 @@ class Repeats:
         cone, pending, budget = set[int](), [value], READ
         while pending:
             at = pending.pop()
-            if at not in self.program.index_of or not self._is_cheap(at):
+            work = self._work_of(at)
+            if work > READ:
                 return set()
             index = self.program.index_of[at]
             if index in cone:
                 continue
-            budget -= weight(self.nodes[index])
+            budget -= work
             if budget < 0 or self.avals[at].size != self.avals[value].size:
                 return set()
             cone.add(index)

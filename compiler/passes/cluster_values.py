@@ -43,6 +43,7 @@ class Values:
         self.sources: dict[int, Source] = {v: Source(v, dense(graph.avals[v].shape)) for v in graph.inputs}
         self.stored: set[int] = set()  # views, constants and iotas that readers find in memory
         self.memo = Memo()
+        self._is_on_one_device = len({aval.device for aval in graph.avals}) < 2
         self._attributes: dict[int, int] = {}  # by identity: equal layers were expanded from one fragment
         self._forms: dict[int, int | None] = {v: self.memo.number(graph.avals[v]) for v in graph.inputs}
         while not self._resolve_all():

@@ -36,11 +36,24 @@ class Rewrite(Copy):
         self.splats: dict[int, Any] = {}
         self.repeated: dict[int, int] = {}  # a value that repeats one element: the value of size 1 that has it
         self._known: dict[tuple, int] = {}
+        self._once: dict[tuple, int] = {}
         self._device = CPU  # of what is being emitted
         self._leaving = leaving(source)
 
     def aval(self, value: int) -> Aval:
         return self.graph.avals[value]
+
+    def once(self, node: Node) -> int:
+        """What a node of one result becomes: asked once for equal nodes, of which half of a training step's are."""
+        (result,), operands = node.results, self.operands(node)
+        aval = self.source.avals[result]
+        if node.has_effect:
+            return self.emit(node, Match(node.op, operands, node.attrs), aval)
+        form = node.op.name, operands, attrs_key(node.attrs), aval.device, result in self._leaving
+        value = self._once.get(form)
+        if value is None:
+            value = self._once[form] = self.emit(node, Match(node.op, operands, node.attrs), aval)
+        return value
 
     def emit(self, at: Node, call: Match, aval: Aval | None = None) -> int:
         """Simplify `call` until no rule applies, and append what is left. Returns the value that is its result, which has the

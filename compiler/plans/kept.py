@@ -27,8 +27,8 @@ def kept_steps(steps: list[Step], storage: BufferAssignment) -> list[Step]:
     """The steps that make something of one input of the program, which is worth keeping, and of nothing else: those that may be
     left out come last. Of an input that the program itself replaces, as training does with weights, nothing lasts."""
     note_uses(steps)
-    changed = set(storage.graph.updates.values())
-    found = [step for step in steps if _made_of(step, storage) not in {None, *changed}]
+    changed, outputs = {None, *storage.graph.updates.values()}, _output_blocks(storage)
+    found = [step for step in steps if _made_of(step, outputs) not in changed]
     return sorted(found, key=lambda step: step.call.spare)
 
 
@@ -37,15 +37,23 @@ def steps_before(steps: list[Step], storage: BufferAssignment, fixed: Collection
     if not fixed:
         return []
     note_uses(steps)
-    return [step for step in steps if _made_of(step, storage) in fixed]
+    outputs = _output_blocks(storage)
+    return [step for step in steps if _made_of(step, outputs) in fixed]
 
 
-def _made_of(step: Step, storage: BufferAssignment) -> int | None:
+def _output_blocks(storage: BufferAssignment) -> set[int]:
+    """The ids of the blocks that the outputs of a program, or of a loop's body, lie in."""
+    return {id(storage.of(v)) for v in storage.graph.outputs}
+
+
+def _made_of(step: Step, outputs: set[int]) -> int | None:
     """The number of the one input that a step reads, which alone writes what is worth keeping of it; None for other steps."""
-    call, read = step.call, step.read()
-    if not call.keeps or None in step.blocks or len(read) != 1 or read[0].input is None:
+    call = step.call
+    if not call.keeps:
         return None
-    outputs = {id(storage.of(v)) for v in storage.graph.outputs}
+    read = step.read()
+    if None in step.blocks or len(read) != 1 or read[0].input is None:
+        return None
     written = step.written()
     apart = all(b.input is None and id(b) not in outputs and len(b.writes) == 1 for b in written)
     is_known = all(isinstance(n, int) for n in (call.n, *call.dims, *(b.bytes for b in written)))

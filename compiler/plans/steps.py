@@ -53,7 +53,7 @@ class Step:
     wave: int = 0  # the number of the wave that it is in, whose steps may run at once; 0: none
 
     def written(self) -> list[MemoryBlock]:
-        return distinct(self.blocks[p] for p in self.call.writes)
+        return distinct([self.blocks[p] for p in self.call.writes])
 
     @cached_property
     def in_place(self) -> frozenset[tuple[int, int]]:
@@ -82,8 +82,7 @@ class Step:
         return None if written is None or read is None else (written, read)
 
     def read(self) -> list[MemoryBlock]:
-        writes = set(self.call.writes)
-        return distinct(b for p, b in enumerate(self.blocks) if p not in writes)
+        return distinct([self.blocks[p] for p in self.call.reads])
 
 
 class BufferAssignment:

@@ -49,6 +49,7 @@ class _Costs:
         self._sizes = tuple(scope.hints) if scope else ()
         self._shares = Counter(id(s.cluster) for s in steps)
         self._known: dict[int, int] = {}
+        self._totals: dict[int, int] = {}  # by form of a cluster
 
     def of(self, cluster: Cluster) -> int:
         known = self._known.get(id(cluster))
@@ -57,6 +58,13 @@ class _Costs:
         return known
 
     def _total(self, cluster: Cluster) -> int:
+        if cluster.form is None:
+            return self._estimate(cluster)
+        if cluster.form not in self._totals:
+            self._totals[cluster.form] = self._estimate(cluster)
+        return self._totals[cluster.form]
+
+    def _estimate(self, cluster: Cluster) -> int:
         return nanoseconds(replace(cluster.graph, sizes=self._sizes) if self._sizes else cluster.graph)
 
 
