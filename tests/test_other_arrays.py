@@ -31,22 +31,56 @@ GIVEN = {
     "np.einsum('i,i', x, x)": (np.float32, 14),
     "np.linalg.norm(x[:1])": (np.float32, 1),
     "np.asarray(x)": (np.ndarray, [1, 2, 3]),
+    "np.transpose(m)": (fb.Tensor, [[1, 3], [2, 4]]),
+    "np.transpose(m[None], (1, 0, 2))": (fb.Tensor, [[[1, 2]], [[3, 4]]]),
+    "np.permute_dims(m)": (fb.Tensor, [[1, 3], [2, 4]]),
+    "np.swapaxes(m, 0, 1)": (fb.Tensor, [[1, 3], [2, 4]]),
+    "np.moveaxis(m, 0, 1)": (fb.Tensor, [[1, 3], [2, 4]]),
+    "np.squeeze(m[:1])": (fb.Tensor, [1, 2]),
+    "np.ravel(m)": (np.ndarray, [1, 2, 3, 4]),
+    "np.diagonal(m)": (np.ndarray, [1, 4]),
+    "np.trace(m)": (np.float32, 5),
+    "np.argmax(m)": (fb.Tensor, 3),
+    "np.argmin(m, 1)": (fb.Tensor, [0, 0]),
+    "np.sum(m, axis=0)": (fb.Tensor, [4, 6]),
+    "np.mean(m, axis=1, keepdims=True)": (fb.Tensor, [[1.5], [3.5]]),
+    "np.prod(m)": (fb.Tensor, 24),
+    "np.any(m > 3)": (fb.Tensor, True),
+    "np.all(m > 3, axis=1)": (fb.Tensor, [False, False]),
+    "np.round(m / 4)": (fb.Tensor, [[0, 0], [1, 1]]),
+    "np.reshape(m, (4,))": (np.ndarray, [1, 2, 3, 4]),
+    "np.cumsum(m)": (np.ndarray, [1, 3, 6, 10]),
+    "np.clip(m, 2, 3)": (np.ndarray, [[2, 2], [3, 3]]),
+    "np.repeat(x, 2)": (np.ndarray, [1, 1, 2, 2, 3, 3]),
+    "np.take(x, [2, 0])": (np.ndarray, [3, 1]),
+    "np.argsort(x)": (np.ndarray, [0, 1, 2]),
+    "np.stack([x, x])": (np.ndarray, [[1, 2, 3], [1, 2, 3]]),
+    "np.expand_dims(x, 0)": (np.ndarray, [[1, 2, 3]]),
+    "np.tril(m)": (np.ndarray, [[1, 0], [3, 4]]),
+    "np.median(m)": (np.float32, 2.5),
 }
+#: Functions of NumPy that hand the method arguments that it does not take, as in PyTorch.
+REFUSED = ("np.max(m)", "np.min(m)", "np.amax(m, axis=0)", "np.std(m)", "np.var(m)")
 
 
 @pytest.mark.accept("CRE-04")
 @pytest.mark.parametrize("line", GIVEN)
 def test_functions_of_numpy(line):
     kind, wanted = GIVEN[line]
-    found = eval(line, {"np": np, "x": tensor(), "a": numpy_float([1, 2, 3])})
+    given = {"np": np, "x": tensor(), "a": numpy_float([1, 2, 3]), "m": fb.tensor([[1.0, 2.0], [3.0, 4.0]])}
+    found = eval(line, given)
     assert type(found) is kind and found.tolist() == wanted
 
 
 def test_functions_of_numpy_are_not_taken_over():
     """There is no `__array_function__`: they read values, or call the method of their name, whose errors are ours."""
     assert not hasattr(fb.Tensor, "__array_function__")
-    with pytest.raises(TypeError, match=r"\[max\] there is no argument 'out'"):
-        np.max(tensor())
+    for line in REFUSED:
+        with pytest.raises(TypeError, match=r"\[\w+\] there is no argument '(out|dtype)'"):
+            eval(line, {"np": np, "m": tensor()})
+    x = tensor().requires_grad_()
+    (np.transpose(x) * 2).sum().backward()  # its history goes on
+    assert x.grad.tolist() == [2, 2, 2]
     kept = tensor().requires_grad_()
     for read in (np.exp, np.add.reduce, np.asarray, lambda x: np.concatenate([x, x])):
         with pytest.raises(RuntimeError, match="requires grad"):

@@ -9,7 +9,7 @@ from flambeau import border as _border
 from flambeau import missing as _missing
 from flambeau import tensor_hooks
 from flambeau.anomaly import detect_anomaly, set_detect_anomaly
-from flambeau.autograd import forward_ad, functional, grad_mode, graph
+from flambeau.autograd import anomaly_mode, forward_ad, functional, grad_mode, graph
 from flambeau.autograd.custom import custom_vjp
 from flambeau.autograd.function import Function
 from flambeau.autograd.grad_mode import (
@@ -42,6 +42,7 @@ declare(
 __all__ = [
     "Function",
     "GradcheckError",
+    "anomaly_mode",
     "backward",
     "custom_vjp",
     "detect_anomaly",

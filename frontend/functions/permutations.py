@@ -68,6 +68,8 @@ def _swapped(op: str, rank: int, dim0: int, dim1: int) -> tuple[int, ...]:
 
 
 def _transposed(rank: int, dim0: Any, dim1: int | None) -> tuple[int, ...]:
+    if dim0 is None and dim1 is None:  # numpy.transpose(x)
+        return tuple(reversed(range(rank)))
     if dim1 is None:
         return permutation("transpose", dim0, rank)
     canonical_dim("transpose", dim0, rank), canonical_dim("transpose", dim1, rank)
@@ -87,13 +89,14 @@ def _swap(base: Value, new: Value, dim0: Any, dim1: int | None = None) -> Value:
             call(data(2, 3, 4), 0, 2),
             call(data(2, 3), -1, 0),
             call(data(2, 3, 4), (2, 0, 1)),
+            call(data(2, 3, 4), None),
             call(data(2, 3), 0, 3, error=(IndexError, "dim 3 is out of range")),
         ]
     ),
     put=_swap,
 )
 def transpose(input: Tensor_, dim0: Static, dim1: Static = None):
-    """With two dimensions swapped; with a tuple of all dimensions, as NumPy takes it, in that order."""
+    """With two dimensions swapped; as NumPy takes it, with a tuple of all dimensions in that order, with None in reverse order."""
     return _permuted(input, _transposed(len(input.shape), dim0, dim1))
 
 
