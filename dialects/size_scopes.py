@@ -14,13 +14,15 @@ from flambeau.runtime.recorder import Context
 if TYPE_CHECKING:
     from flambeau.dialects.size_guards import Scope
 
-_local = threading.local()
+
+class _Local(threading.local):
+    """What a thread has entered and not left."""
+
+    def __init__(self) -> None:
+        self.stack: list[within] = []
 
 
-def _stack() -> list[within]:
-    if not hasattr(_local, "stack"):
-        _local.stack = []
-    return _local.stack
+_local = _Local()
 
 
 class within(Context):
@@ -30,18 +32,18 @@ class within(Context):
         self.made = made
 
     def enter(self) -> Scope:
-        _stack().append(self)
+        _local.stack.append(self)
         return self.made
 
     def leave(self) -> None:
-        stack = _stack()
+        stack = _local.stack
         if self in stack:
             del stack[stack.index(self) :]
 
 
 def current() -> Scope | None:
     """The innermost scope of this thread."""
-    stack = _stack()
+    stack = _local.stack
     return stack[-1].made if stack else None
 
 

@@ -198,6 +198,8 @@ class CallHistory:
     def _end(self, slot: int, onward: Mapping[int, int]) -> int:
         """Where a slot leads, as long as it leads on."""
         given = self.given
+        if not given and not onward:
+            return slot
         while True:
             slot = given.get(slot, slot)
             if slot not in onward:
@@ -230,6 +232,8 @@ class CallHistory:
 
     def _place_of(self, slot: int) -> _JoinedTrace | None:
         """The joined trace that makes a slot."""
+        if not self._bases:
+            return None
         k = bisect_right(self._bases, slot)
         place = self._places[k - 1] if k else None
         return place if place is not None and slot - place.base in place.trace.makers else None
@@ -249,7 +253,7 @@ class CallHistory:
             elif slot not in entered and (met := self._met(slot)) is not None:
                 entered.update(met.results)
                 pending.append((slot, met))
-                pending.extend([(v, None) for v in met.operands])
+                pending += [(v, None) for v in met.operands]
         return not self.meets
 
     def _met(self, slot: int) -> _MetCall | None:
@@ -260,12 +264,14 @@ class CallHistory:
             values = [base + s for s in joined.reads]
             operands = [self.meeting(v) for v in values[: len(joined.operands)]]
             return _MetCall(joined.graph, joined, operands, [slot], values, place.at, base)
-        made = self.made_by(slot)
+        made = self.makers.get(slot)
         if made is None:
             return None
-        graph, read, results = made
-        _, base, at = self.makers[slot]
-        return _MetCall(graph, None, [self.meeting(v) for v in read], results, [*read, *results], at, base)
+        (_, payload, given, results, *_), base, at = made
+        read = [base + s for o in given if o is not None for s in (o[0], *o[2])]
+        results = [base + s for s in results]
+        operands = [self.meeting(v) for v in read] if self.given or self.links else read
+        return _MetCall(payload.graph, None, operands, results, [*read, *results], at, base)
 
     def _pass(self, met: _MetCall) -> bool:
         needs = self.needs

@@ -40,11 +40,18 @@ COMPILER = "flambeau.compiler.driver"
 NO_SLOT = 2**32 - 1
 
 
+_compiler: Any = None
+
+
 def compiler() -> Any:
     """The compiler's entry module, imported when the first program is needed."""
-    if COMPILER in sys.modules:
-        return importlib.import_module(COMPILER)  # another thread may have begun to
-    return settled(importlib.import_module, COMPILER)
+    global _compiler
+    if _compiler is None:
+        if COMPILER in sys.modules:
+            _compiler = importlib.import_module(COMPILER)  # another thread may have begun to
+        else:
+            _compiler = settled(importlib.import_module, COMPILER)
+    return _compiler
 
 
 # ---- programs -------------------------------------------------------------------------------------------------

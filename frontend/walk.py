@@ -3,8 +3,7 @@
 In: a trace as the recorder exports it. Out: a program for this once, or None where the trace is better assembled at once: a
 gradient may still be asked for, an op is still to be compiled, or its own work is worth a look at what lies on disk. Each call has
 been expanded and its ops have plans: what calls share is looked up, so a new trace of known calls costs microseconds for each.
-What goes through traces that looks have cut, as a gradient of an episode, is as long as all of them. Assembling it costs what some
-walks do, so it is walked as often first.
+Assembling a trace costs what some walks do, so it is walked as often first.
 Next: `call_gradients.py` for backward; `programs.py`, which assembles what is seen again.
 """
 
@@ -20,8 +19,8 @@ from flambeau.runtime.recorder import Program
 
 #: Nanoseconds that a call's own work may take, by estimate, where assembling it costs more than running it unfused.
 CHEAP = 20_000
-#: How often a trace that has imported others is walked before it is assembled, which takes about as long as this many walks, and
-#: more while its program is compiled.
+#: How often a trace is walked before it is assembled, which takes about as long as this many walks or more, and longer still while
+#: its program is compiled.
 WALKS = 8
 
 #: How many times as much a trace has cost for each call when its gradient is asked for that it will not be walked: a gradient takes
@@ -41,7 +40,7 @@ def walk(
 ) -> Program | None:
     """A program that runs the trace now, with `compiler.baseline.calls.CallRunner` for its calls. `history` are the slots whose
     gradients may be asked for, unless a backward of the trace has used them up. It `returns` for this many times."""
-    if returns and (returns >= WALKS or not any(entry[0] == "segment" for entry in export)):
+    if returns >= WALKS:
         return None
     steps = _Steps(calls, sizes)
     for entry in export:

@@ -92,7 +92,18 @@ class CallRunner:
         return Interpreter(graph, self._link, ops=ops) if ops.is_linked() else None
 
 
-@lru_cache(maxsize=16)
 def calls(options: Options) -> CallRunner | None:
     """The calls of these options; None where every program is to be compiled at once, or its ops are told where to run."""
+    global _latest
+    latest = _latest
+    if latest is None or latest[0] is not options:  # equal ones take long to compare
+        latest = _latest = options, _calls(options)
+    return latest[1]
+
+
+_latest: tuple[Options, CallRunner | None] | None = None
+
+
+@lru_cache(maxsize=16)
+def _calls(options: Options) -> CallRunner | None:
     return None if options.mode == "blocking" or options.on_host or options.dump else CallRunner(options)
