@@ -4,6 +4,8 @@ In: the records `convolution`, `convolution_input`, `convolution_weight`, their 
 `test_convolution_layers.py`, for what users call.
 """
 
+import re
+
 import convolution_order
 import execute
 import flambeau as fb
@@ -12,11 +14,13 @@ import numpy as np
 import opgen
 import pytest
 from flambeau import nn
-from flambeau.compiler import targets
+from flambeau.compiler import stages, targets
+from flambeau.compiler.backend import object_code
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import cluster
 from flambeau.compiler.schedules.choose import choose
 from flambeau.dialects.record import find
+from flambeau.dialects.tape.common import ops
 from gpu_programs import graph_of
 from schedule_cases import CONVOLUTIONS, DIRECT, DIRECT_WEIGHTS, Case
 from support import arrays
@@ -88,6 +92,22 @@ def test_tiles_of_every_machine_give_the_same_bits(machine):
         expected = execute.run_graph(graph, given, OPTIONS)
         found = execute.run_graph(graph, given, OPTIONS, parts=2, in_place=True, target=targets.find(machine))
         assert [x.tobytes() for x in found] == [x.tobytes() for x in expected], name
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_sums_of_tiles_stay_in_registers(name):
+    """Whatever is done to them in the end."""
+    given, size = operands(name, (3, 40, 32, 32), (64, 40, 4, 4), (3, 64, 16, 16))
+
+    def layer(a, b):
+        found = getattr(ops, name)(a, b, **how(size, stride=2))
+        return ops.maximum(found, found.like(0.0))
+
+    graph = graph_of(layer, given)
+    options = Options(mode="blocking", target="x86-64-v4")
+    kernels = stages.run(graph, options).program.kernels
+    (tiles,) = (k for k in kernels if k.label.startswith("convolution"))
+    assert not re.findall(r"%zmm\d+, -?\d*\(%rsp\)", object_code.compile_assembly(tiles, options))
 
 
 @pytest.mark.parametrize("machine", ["x86-64-v3", "aarch64-neon"])

@@ -267,6 +267,29 @@ def test_branches_give_values():
         assert (first[0], second[0]) == want
 
 
+@pytest.mark.parametrize("lanes", LANES)
+def test_functions_read_what_was_made_before_them(lanes):
+    """Results of loops and branches, counters, dims, constants and tables, in a function and in one that it calls."""
+
+    def write(b):
+        table = b.table([10, 20, 30, 40], "i64")
+        with b.loop(0, b.dim(0), carried=[b.const(0, "i64")]) as sums:
+            sums.carry([b.add(sums.args[0], sums.index)])
+        (twice,) = b.if_else(b.cmp("lt", b.dim(0), 4), lambda: [b.mul(sums.results[0], 2)], lambda: [sums.results[0]])
+        with b.loop(0, b.dim(0)) as rows, b.function():
+            x = b.add(b.load(table, rows.index, "i64"), twice)
+            with b.if_(b.cmp("gt", rows.index, 0)), b.function():
+                at = b.mul(b.sub(rows.index, 1), lanes)
+                b.store(b.add(b.splat(x, lanes), b.splat(b.dim(1), lanes)), b.buffer(0), at)
+
+    source, out = Kernel(write), np.zeros(2 * lanes, np.int64)
+    source([out], dims=[3, 5])
+    assert out.tolist() == [20 + 6 + 5] * lanes + [30 + 6 + 5] * lanes
+    again = Emitter()
+    write(again)
+    assert again.source("test") == source.source and source.source.text.count("llvm.func internal") == 2
+
+
 def test_report_lowers_the_status_word_to_the_first_failure():
     def write(b):
         with b.loop(b.lo, b.hi, 4) as loop:

@@ -8,6 +8,7 @@ operations: `arithmetic.py`; loads and stores: `memory.py`. Next: `backend/objec
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -22,6 +23,9 @@ __all__ = ["Emitter", "Loop", "Val"]
 _PARAMETERS = f"%bufs: {POINTER}, %dims: {POINTER}, %lo: i64, %hi: i64, %scratch: {POINTER}"
 # no-builtins: or LLVM makes loops that fill or copy into calls of memset and memcpy, which kernels may not call.
 _HEADER = f"""  llvm.func @kernel({_PARAMETERS}) attributes {{passthrough = ["nounwind", "no-builtins"]}} {{"""
+#: What functions beside the kernel are given first.
+_COMMON = {"%bufs": POINTER, "%dims": POINTER, "%scratch": POINTER}
+_NAME = re.compile(r"%\w+(?:#\d+)?")
 
 
 class Loop:
@@ -51,7 +55,9 @@ class Emitter(Memory):
         self.lo, self.hi, self.scratch = Val("%lo", "i64"), Val("%hi", "i64"), Val("%scratch", POINTER)
         self._constants: dict[tuple[str, str], str] = {}
         self._globals: list[str] = []
-        self._entry: list[str] = []
+        self._entry: dict[str, list[str]] = {}
+        self._types: dict[str, str] = {"%lo": "i64", "%hi": "i64"}
+        self._functions: list[str] = []
         self._arguments: dict[tuple[str, int], Val] = {}
         self._tables: dict[tuple[str, str], str] = {}
         self._lines: list[str] = []
@@ -64,23 +70,30 @@ class Emitter(Memory):
 
     def source(self, label: str) -> KernelSource:
         """The finished kernel."""
-        constants = [  # MLIR refuses a type after `true` and `false`
-            f"    {name} = arith.constant {text}{'' if type == 'i1' else f' : {type}'}"
-            for (text, type), name in self._constants.items()
-        ]
         lines = [
             "module {",
             *self._globals,
             _HEADER,
-            *constants,
-            *self._entry,
+            *self.entry_lines(),
             *self._lines,
             "    llvm.return",
             "  }",
+            *self._functions,
             "}",
             "",
         ]
         return KernelSource("\n".join(lines), label)
+
+    def entry_lines(self) -> list[str]:
+        """What a kernel begins with: constants, and what is loaded once."""
+        return [*self._spelled_constants().values(), *(line for lines in self._entry.values() for line in lines)]
+
+    def _spelled_constants(self) -> dict[str, str]:
+        """The lines of constants by their names."""
+        return {  # MLIR refuses a type after `true` and `false`
+            name: f"    {name} = arith.constant {text}{'' if type == 'i1' else f' : {type}'}"
+            for (text, type), name in self._constants.items()
+        }
 
     def line(self, text: str) -> None:
         """Append an op without results."""
@@ -93,7 +106,12 @@ class Emitter(Memory):
         """Append an op with one result of the given type."""
         name = self._name()
         self._lines.append(f"{'  ' * self._depth}{name} = {text}")
-        return Val(name, element, lanes)
+        return self._typed(Val(name, element, lanes))
+
+    def _typed(self, x: Val) -> Val:
+        """`x`, of which functions know the type now."""
+        self._types[x.name] = x.mlir
+        return x
 
     def constant_name(self, literal: str, type: str) -> str:
         """The name of a constant at the function's entry, made on first use."""
@@ -124,10 +142,10 @@ class Emitter(Memory):
         if known is not None:
             return known
         name = f"%{array[:-1]}{k}"
-        self._entry.append(
-            f"    {name}_at = llvm.getelementptr inbounds %{array}[{k}] : ({POINTER}) -> {POINTER}, {element}"
-        )
-        self._entry.append(f"    {name} = llvm.load {name}_at {{alignment = 8 : i64}} : {POINTER} -> {element}")
+        self._entry[name] = [
+            f"    {name}_at = llvm.getelementptr inbounds %{array}[{k}] : ({POINTER}) -> {POINTER}, {element}",
+            f"    {name} = llvm.load {name}_at {{alignment = 8 : i64}} : {POINTER} -> {element}",
+        ]
         return self._arguments.setdefault((array, k), Val(name, element))
 
     def table(self, numbers: Sequence[Number], element: str) -> Val:
@@ -140,7 +158,7 @@ class Emitter(Memory):
             value = f"dense<[{literals}]> : tensor<{count}x{register}>"
             type = f"!llvm.array<{count} x {register}>"
             self._globals.append(f"  llvm.mlir.global private constant @{name}({value}) : {type}")
-            self._entry.append(f"    %{name} = llvm.mlir.addressof @{name} : {POINTER}")
+            self._entry[f"%{name}"] = [f"    %{name} = llvm.mlir.addressof @{name} : {POINTER}"]
         return Val(f"%{name}", POINTER)
 
     # ---- where in the result -------------------------------------------------------------------------------
@@ -169,8 +187,8 @@ class Emitter(Memory):
     def loop(self, lo: Operand, hi: Operand, step: Operand = 1, carried: Sequence[Val] = ()) -> Iterator[Loop]:
         """for index in range(lo, hi, step), all i64, step positive. See `Loop` for carried values."""
         lo, hi, step = (x if isinstance(x, Val) else self.const(x, "i64") for x in (lo, hi, step))
-        index = Val(self._name(), "i64")
-        args = [Val(self._name(), x.type, x.lanes) for x in carried]
+        index = self._typed(Val(self._name(), "i64"))
+        args = [self._typed(Val(self._name(), x.type, x.lanes)) for x in carried]
         head = f"scf.for {index.name} = {lo.name} to {hi.name} step {step.name}"
         base = self._name() if args else ""
         if args:
@@ -182,7 +200,7 @@ class Emitter(Memory):
             yield loop
             self._yield(loop.carried)
         self.line("}")
-        loop.results = [Val(f"{base}#{i}", a.type, a.lanes) for i, a in enumerate(args)]
+        loop.results = [self._typed(Val(f"{base}#{i}", a.type, a.lanes)) for i, a in enumerate(args)]
 
     @contextmanager
     def if_(self, condition: Val) -> Iterator[None]:
@@ -213,13 +231,13 @@ class Emitter(Memory):
         self.line("} else {")
         self._lines += branches[1][1]
         self.line("}")
-        return [Val(f"{base}#{i}", v.type, v.lanes) for i, v in enumerate(results)]
+        return [self._typed(Val(f"{base}#{i}", v.type, v.lanes)) for i, v in enumerate(results)]
 
     def while_(
         self, carried: Sequence[Val], condition: Callable[..., Val], body: Callable[..., Sequence[Val]]
     ) -> list[Val]:
         """The values after `body(*values)` was applied while `condition(*values)`, a scalar i1, holds."""
-        before, inside = ([Val(self._name(), x.type, x.lanes) for x in carried] for _ in range(2))
+        before, inside = ([self._typed(Val(self._name(), x.type, x.lanes)) for x in carried] for _ in range(2))
         base, types = self._name(), ", ".join(x.mlir for x in before)
         pairs = ", ".join(f"{a.name} = {x.name}" for a, x in zip(before, carried))
         self.line(f"{base}:{len(before)} = scf.while ({pairs}) : ({types}) -> ({types}) {{")
@@ -233,7 +251,41 @@ class Emitter(Memory):
             loop.carry(body(*inside))
             self._yield(loop.carried)
         self.line("}")
-        return [Val(f"{base}#{i}", x.type, x.lanes) for i, x in enumerate(before)]
+        return [self._typed(Val(f"{base}#{i}", x.type, x.lanes)) for i, x in enumerate(before)]
+
+    @contextmanager
+    def function(self) -> Iterator[None]:
+        """Write the block as a function of its own, which is called here and gives no values. Constants of its vectors so take no
+        registers from loops around the call: LLVM takes loops for the hotter the deeper they are, and keeps what the deepest ones
+        read in registers, also where these loops turn once and those of tiles, which then spill, 256 times."""
+        first, outer, depth = self._names, self._lines, self._depth
+        self._lines, self._depth = [], 2
+        yield
+        lines, self._lines, self._depth = self._lines, outer, depth
+        entry, given = self._read_in("\n".join(lines), first)
+        own = {name: f"%given{k}" for k, name in enumerate(given)}
+        types = {**_COMMON, **{name: self._types[name] for name in given}}
+        name = f"@part{len(self._functions)}"
+        parameters = ", ".join(f"{own.get(x, x)}: {type}" for x, type in types.items())
+        head = f"  llvm.func internal {name}({parameters}) attributes "
+        body = [_NAME.sub(lambda m: own.get(m[0], m[0]), line) for line in lines]
+        text = [f'{head}{{passthrough = ["noinline", "nounwind", "no-builtins"]}} {{', *entry, *body]
+        self._functions.append("\n".join([*text, "    llvm.return", "  }"]))
+        self.line(f"llvm.call {name}({', '.join(types)}) : ({', '.join(types.values())}) -> ()")
+
+    def _read_in(self, text: str, first: int) -> tuple[list[str], list[str]]:
+        """What a function reads that its text does not make: lines for what can be made again at its entry, names of the others;
+        values from the number `first` on are its own."""
+        constants, entry, given = self._spelled_constants(), list[str](), list[str]()
+        for name in dict.fromkeys(_NAME.findall(text)):
+            number = name[1:].partition("#")[0]
+            if name in constants:
+                entry.append(constants[name])
+            elif name in self._entry:
+                entry += self._entry[name]
+            elif name not in _COMMON and not (number.isdigit() and int(number) >= first):
+                given.append(name)
+        return entry, given
 
     def report(self, failed: Val, status: Val, code: int, position: Val) -> None:
         """Where `failed` (i1 lanes): lower the status word to (code << 48 | position), the first position winning."""

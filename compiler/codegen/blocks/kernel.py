@@ -272,4 +272,4 @@ def _inner(text: str, number: int) -> str:
     body = "\n".join(lines[1 : len(lines) - lines[::-1].index("}") - 1])
     body = body.replace("llvm.func @kernel(", f"llvm.func internal @inner{number}(")
     body = body.replace('passthrough = ["', 'passthrough = ["noinline", "', 1)  # one large function compiles slower
-    return body.replace("@table", f"@inner{number}_table") + "\n"
+    return body.replace("@table", f"@inner{number}_table").replace("@part", f"@inner{number}_part") + "\n"

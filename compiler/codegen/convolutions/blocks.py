@@ -70,7 +70,8 @@ class _BlocksWriter(ConvTiles):
                 patches.note_lines(ks.index, self.kc)
             with b.loop(n0, n1, spec.columns) as js:
                 columns = self._columns(js.index, b.minimum(b.sub(n1, js.index), spec.columns))
-                self._pack(of_columns, runs, js.index, columns.width)
+                with b.function():
+                    self._pack(of_columns, runs, js.index, columns.width)
                 with b.loop(m0, m1, spec.rows) as rows:
                     row = rows.index if a.first is None else b.sub(rows.index, a.first)
                     a_at = a._replace(start=b.address(a.start, b.mul(row, a.row), spec.element))

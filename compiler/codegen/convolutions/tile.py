@@ -155,7 +155,7 @@ class ConvTiles(Chains):
             b.if_else(few, lambda: self._put_narrow(a, pointers, columns.width), whole)
         else:
             whole()
-        with b.if_(b.not_(direct)):
+        with b.if_(b.not_(direct)), b.function():
             self._finish_runs(rows, columns, m)
 
     def _wide(self, a: RowSource, pointers: list[Val]) -> list[Val]:
@@ -284,7 +284,8 @@ class ConvTiles(Chains):
                 lambda: self.put(chains, tile, stride, False),
                 lambda: self.put(chains, tile, stride, (sums, n_block)),
             )
-            self._finish_apart(rows, columns, m)
+            with b.function():
+                self._finish_apart(rows, columns, m)
             return []
 
         def partial() -> list[Val]:

@@ -55,16 +55,11 @@ class GpuEmitter(Emitter):
         # Not known_block_size: it becomes "at most so many threads", which PTX does not take beside "so many threads".
         block = f"nvvm.reqntid = array<i32: {self.threads}, 1, 1>"
         attributes = f'{block}, llvm.passthrough = ["nounwind", "no-builtins"]'
-        constants = [
-            f"    {name} = arith.constant {text}{'' if type == 'i1' else f' : {type}'}"
-            for (text, type), name in self._constants.items()
-        ]
         lines = [
             "gpu.module @kernels {",
             *self._globals,
             f"  gpu.func @kernel({', '.join(parameters)}){workgroup} kernel attributes {{{attributes}}} {{",
-            *constants,
-            *self._entry,
+            *self.entry_lines(),
             *self._lines,
             "    gpu.return",
             "  }",
@@ -106,7 +101,7 @@ class GpuEmitter(Emitter):
         """A number of the thread's own, read at the kernel's entry."""
         if (op, axis) not in self._numbers:
             name = f"%{op}_{axis}"
-            self._entry += [
+            self._entry[name] = [
                 f"    {name}_index = gpu.{op} {axis}{bound}",
                 f"    {name} = arith.index_castui {name}_index : index to i64",
             ]
