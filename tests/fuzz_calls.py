@@ -1,14 +1,14 @@
 """Kinds of the fuzzer whose programs are calls: of ops at drawn extents, and of public functions on views, strange numbers
 and sizes that change.
 
-Each has a seed and says what is wrong, or None. `KINDS` need nothing, `BESIDE_PYTORCH` need PyTorch. Next: `fuzz_kinds.py`.
+Each has a seed and says what is wrong, or None. Next: `fuzz_samples.py`, PyTorch's samples; `fuzz_kinds.py`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import random
-from functools import cache
 from typing import Any
 
 import flambeau as fb
@@ -20,7 +20,7 @@ from flambeau.compiler.options import Options
 from flambeau.dialects.agreement import difference
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.runtime.recorder import Tensor
-from fuzz_programs import Kind, results, unequal
+from fuzz_programs import Kind, results, same_bytes, unequal
 from support import every_size_by_itself
 
 #: What a call may raise where it does not take what it is given.
@@ -28,21 +28,50 @@ REFUSALS = (RuntimeError, TypeError, ValueError, IndexError, ZeroDivisionError, 
 
 # ---- ops at drawn extents ---------------------------------------------------------------------------------------
 
+FEW = (0, 0, 1, 1, 2, 3)
+SPECIAL = (0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, 1.0, -1.0)
+#: Near their zeros terms cancel, beyond the record's bound.
+CANCELLING = (
+    "logaddexp",
+    "logaddexp2",
+    "lgamma",
+    "digamma",
+    "bessel_j0",
+    "bessel_j1",
+    "bessel_y0",
+    "bessel_y1",
+    "airy_ai",
+)
+
+
+def with_specials(rng: random.Random, x: np.ndarray) -> np.ndarray:
+    """The floating-point or complex numbers with some that are zeros, infinite, NaN, or nearly nothing."""
+    if x.dtype.kind not in "fc" or not x.ndim:
+        return x
+    numbers = np.random.default_rng(rng.getrandbits(32))
+    chosen = np.where(numbers.random(x.shape) < 0.3, numbers.choice(SPECIAL, x.shape), x)
+    if x.dtype.kind == "c":
+        chosen = chosen + np.where(numbers.random(x.shape) < 0.3, 1j * numbers.choice(SPECIAL, x.shape), 0)
+    return chosen.astype(x.dtype)
+
 
 def records(seed: int) -> str | None:
     """An op between views, and perhaps a fold: the same on every tier, and alone what its reference gives."""
     rng = random.Random(seed)
-    if rng.random() < 0.5:
-        made = guard_pages.record_program(seed)
+    if rng.random() < 0.6:
+        few = rng.random() < 0.4  # at the edges there is nothing, or one of it
+        made = guard_pages.record_program(seed, FEW if few else guard_pages.EXTENTS)
         if made is None:
             return None
         graph, arrays = made
+        if rng.random() < 0.5:
+            arrays = [with_specials(rng, x) for x in arrays]
         wanted = results(graph, arrays, Options(mode="off"))
         if isinstance(wanted, str) and not any(node.op.fallible for node in graph.nodes):
             return None  # drawn numbers that the op is never given
-        return unequal(results(graph, arrays, Options(mode="blocking")), wanted)
-    # no library takes any numbers; near where logaddexp is 0 its terms cancel, beyond the record's bound
-    record = rng.choice([r for r in guard_pages.DRAWN if not r.family.calls and r.name != "logaddexp"])
+        return unequal(results(graph, arrays, Options(mode="blocking")), wanted, same_bytes)
+    # no library takes any numbers
+    record = rng.choice([r for r in guard_pages.DRAWN if not (r.family.calls or r.name in CANCELLING)])
     sample = rng.choice([s for s in record.samples() if s.error is None])
     builder = GraphBuilder()
     try:
@@ -87,13 +116,23 @@ def strange(rng: random.Random, array: np.ndarray) -> np.ndarray:
         case "moved":
             return numbers.permutation(array.reshape(-1)).reshape(array.shape)
         case "special":
-            special = numbers.choice((0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, 1.0, -1.0), array.shape)
-            return np.where(numbers.random(array.shape) < 0.3, special, array)
+            return np.where(numbers.random(array.shape) < 0.3, numbers.choice(SPECIAL, array.shape), array)
         case "zeros":
             return np.where(numbers.random(array.shape) < 0.5, 0.0, array)
         case "repeated":
             return numbers.choice(array.reshape(-1)[:2], array.shape)
     return array
+
+
+def drained() -> None:
+    """Run what a call that was refused half-way has recorded, which may be refused as well, lest it be told to who reads next."""
+    with contextlib.suppress(*REFUSALS):
+        fb.flush()
+
+
+def turned(array: np.ndarray) -> np.ndarray:
+    """Complex numbers, which samples have without imaginary parts, with those of the next one as theirs."""
+    return array if array.dtype.kind != "c" else (array.real + 1j * np.roll(array.real, 1)).astype(array.dtype)
 
 
 def placed(rng: random.Random, array: np.ndarray) -> Tensor:
@@ -116,14 +155,16 @@ def placed(rng: random.Random, array: np.ndarray) -> Tensor:
 
 
 class Call:
-    """A call of a public function on drawn numbers, the same ones at every run."""
+    """A call of a public function on drawn numbers, the same ones at every run; at every turn others, of the same shapes."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, turn: int = 0) -> None:
         rng = random.Random(seed)
         self.name = rng.choice(list(fc.SAMPLED))
         good = list(fc.cases(fc.SAMPLED[self.name]))
         floats = [c for c in good if c.dtype.is_inexact]
         self.case = rng.choice(floats if floats and rng.random() < 0.5 else good)
+        rng = random.Random(8 * seed + turn)
+        self.is_turned = rng.random() < 0.5
         draw = lambda a: strange(rng, a)  # noqa: E731
         sample = self.case.sample
         operands = [fc.mapped(v, draw) for v in sample.operands]
@@ -131,11 +172,13 @@ class Call:
         self.case.sample = dataclasses.replace(sample, operands=tuple(operands), attrs=attrs)
         self.seed = seed
 
-    def run(self, is_placed: bool) -> Any:
+    def run(self, is_placed: bool = False) -> Any:
         rng = random.Random(self.seed)
+        place = (lambda a: placed(rng, a)) if is_placed else fb.tensor
         try:
-            return fc.read(self.case.results((lambda a: placed(rng, a)) if is_placed else fb.tensor))
+            return fc.read(self.case.results(lambda a: place(turned(a) if self.is_turned else a)))
         except REFUSALS as error:
+            drained()
             return type(error).__name__
 
     def gradients(self, is_seen: bool) -> Any:
@@ -169,16 +212,24 @@ def alike(found: Any, wanted: Any) -> bool:
 
 
 def functions(seed: int) -> str | None:
-    call = Call(seed)
+    """On several sets of numbers of the same shapes, which share what is compiled."""
+    for turn in range(3):
+        call = Call(seed, turn)
+        if (what := _results_differ(call, seed, turn)) is not None:
+            return what
+    return None
+
+
+def _results_differ(call: Call, seed: int, turn: int) -> str | None:
     with fb.compiler_options(mode="off"):
-        plain = call.run(False)
+        plain = call.run()
         if not alike(found := call.run(True), plain) and not isinstance(found, str):
             return f"of views: {found} instead of {plain}: {call}"
-    if seed % 3 == 0:
+    if seed % 2 == 0:
         with fb.compiler_options(mode="blocking"):
-            if not alike(found := call.run(seed % 2 == 0), plain) and not isinstance(found, str):
+            if not alike(found := call.run(seed % 4 == 0), plain) and not isinstance(found, str):
                 return f"fused: {found} instead of {plain}: {call}"
-    if call.case.sample.gradient and call.case.dtype.is_inexact and not isinstance(plain, str):
+    if turn == 0 and call.case.sample.gradient and call.case.dtype.is_inexact and not isinstance(plain, str):
         return _gradients_differ(call, seed)
     return None
 
@@ -193,149 +244,6 @@ def _gradients_differ(call: Call, seed: int) -> str | None:
             if not alike(found := call.gradients(False), wanted):
                 return f"gradients fused: {found} instead of {wanted}: {call}"
     return None
-
-
-# ---- PyTorch's samples ------------------------------------------------------------------------------------------
-
-
-@cache
-def _passing() -> list[Any]:
-    import opinfo_parity as parity
-
-    listed = parity.LIST.read_text().splitlines()
-    names = {name for line in listed if line.startswith("pass ") for name in line.split()[1:]}
-    return [op for op in parity.op_db() if parity.title(op) in names]
-
-
-def as_view(rng: random.Random, value: Any) -> Any:
-    """A tensor of PyTorch's as a view of a larger one; lists of them alike."""
-    import torch
-
-    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
-        return type(value)(as_view(rng, v) for v in value)
-    if not isinstance(value, torch.Tensor) or value.requires_grad or not value.ndim or rng.random() < 0.5:
-        return value
-    wide = torch.stack([value, value.flip(0)], -1)
-    return wide.select(-1, 0)
-
-
-def samples(seed: int) -> str | None:
-    """A function of PyTorch's on one of its own samples, in some dtype and from views, and on permuted numbers."""
-    import opinfo_parity as parity
-    import torch
-
-    rng = random.Random(seed)
-    op = rng.choice(_passing())
-    torch.manual_seed(rng.getrandbits(16))
-    every = list(op.sample_inputs("cpu", torch.float32, requires_grad=op.supports_autograd))
-    every = [s for s in every if not isinstance(s.input, torch.Tensor) or s.input.numel() < parity.LARGE]
-    sample = rng.choice(every)
-    sample.input, sample.args = as_view(rng, sample.input), as_view(rng, sample.args)
-    return _beside_pytorch(op, sample, "blocking" if rng.random() < 0.15 else "off")
-
-
-def _beside_pytorch(op: Any, sample: Any, mode: str) -> str | None:
-    """What is wrong with what a function here makes of a sample of PyTorch's."""
-    import opinfo_parity as parity
-
-    try:
-        with fb.compiler_options(mode=mode):
-            parity.check_sample(op, parity.ours(op), sample)
-    except parity.Absent:
-        return None
-    except Exception as error:
-        return f"{parity.title(op)}: {type(error).__name__}: {error} of {sample}"[:3000]
-    return None
-
-
-@cache
-def _of_elements() -> list[Any]:
-    """Those that take any numbers: elementwise functions and reductions."""
-    named = (
-        "std",
-        "var",
-        "std_mean",
-        "var_mean",
-        "norm",
-        "softmax",
-        "log_softmax",
-        "logsumexp",
-        "cumsum",
-        "isin",
-        "where",
-        "lerp",
-    )
-    kinds = {"UnaryUfuncInfo", "BinaryUfuncInfo", "ReductionOpInfo"}
-    found = [op for op in _passing() if op.name in named or kinds & {c.__name__ for c in type(op).__mro__}]
-    # of lengths below 0 PyTorch's gradient of polar has the other sign; what ints do not hold becomes some int
-    # a gradient of `ldexp` whose power of two overflows is infinite here, NaN there
-    return [op for op in found if op.name not in ("polar", "char", "byte", "short", "int", "long", "ldexp")]
-
-
-def other_numbers(rng: random.Random, x: Any) -> Any:
-    """A tensor of PyTorch's of the same shape with other numbers: equal ones, zeros, far ones, more of them."""
-    import torch
-
-    if not isinstance(x, torch.Tensor) or not x.is_floating_point() or not x.numel():
-        return x
-    y = x.detach().clone()
-    match rng.choice(("equal", "zeros", "far", "signs", "same")):
-        case "equal":
-            y = torch.full_like(y, float(y.reshape(-1)[0]))
-        case "zeros":
-            y = y * (torch.rand(y.shape) < 0.5)
-        case "far":
-            y = y + rng.choice((1e3, 1e5, -1e6))
-        case "signs":
-            y = -y.abs()
-    return y.requires_grad_(x.requires_grad)
-
-
-def elements(seed: int) -> str | None:
-    """An elementwise function or reduction of PyTorch's on other numbers than its samples have."""
-    import torch
-
-    rng = random.Random(seed)
-    op = rng.choice(_of_elements())
-    torch.manual_seed(seed & 0xFFFF)
-    sample = rng.choice(list(op.sample_inputs("cpu", torch.float32, requires_grad=op.supports_autograd)))
-    sample.input = other_numbers(rng, sample.input)
-    sample.args = tuple(other_numbers(rng, a) for a in sample.args)
-    try:
-        op.op(sample.input, *sample.args, **sample.kwargs)
-    except Exception:
-        return None
-    return _beside_pytorch(op, sample, "off")
-
-
-def creation(seed: int) -> str | None:
-    """Tensors made of nested lists of numbers and tensors, beside PyTorch's."""
-    import torch
-
-    rng = random.Random(seed)
-    dtypes = ("float32", "float64", "int32", "int64", "bool", "uint8", "int16")
-    scalars = [f"m.tensor({rng.randint(0, 1)}, dtype=m.{d})" for d in dtypes]
-    items = [*scalars, "1", "2.5", "True", "x[0]", "x[1].sum()", "x.max()", "k[0]", "k.sum()"]
-
-    def some(depth: int) -> str:
-        if not depth:
-            return rng.choice(chosen)
-        return "[" + ", ".join(some(depth - 1) for _ in range(n)) + "]"
-
-    chosen, n = rng.sample(items, rng.randint(1, 2)), rng.randint(1, 3)
-    text = some(rng.randint(1, 2))
-    call = rng.choice(
-        ("m.tensor({})", "m.as_tensor({})", "m.stack([m.tensor({0}), m.tensor({0})])", "m.tensor({}).sum()")
-    )
-    found: list[Any] = []
-    for m in (fb, torch):
-        scope = {"m": m, "x": m.tensor([1.0, 2.0], dtype=m.float32), "k": m.tensor([3, 4], dtype=m.int32)}
-        try:
-            made = eval(call.format(text), scope)
-            found.append((str(made.dtype).rpartition(".")[2], tuple(made.shape), made.tolist()))
-        except REFUSALS as error:
-            found.append(type(error).__name__)
-    return None if found[0] == found[1] else f"{call.format(text)}: {found[0]} instead of {found[1]}"
 
 
 def changing(seed: int) -> str | None:
@@ -377,9 +285,4 @@ KINDS = {
     "records": Kind(records, None, 2.0),
     "functions": Kind(functions, None, 2.0),
     "changing": Kind(changing),
-}
-BESIDE_PYTORCH = {
-    "samples": Kind(samples, None, 2.0),
-    "elements": Kind(elements, None, 2.0),
-    "creation": Kind(creation, None, 0.3),
 }

@@ -1,7 +1,7 @@
 """The kinds of random programs that the fuzzer draws from, by name.
 
-`kinds` gives those asked for, `surroundings` what none may notice. Next: `fuzz_programs.py`, `fuzz_calls.py` and
-`fuzz_functions.py`, which have them, and `fuzz.py`, which runs them.
+`kinds` gives those asked for, `surroundings` what none may notice. Next: `fuzz_programs.py`, `fuzz_calls.py`,
+`fuzz_samples.py`, `fuzz_functions.py` and `fuzz_sweeps.py`, which have them, and `fuzz.py`, which runs them.
 """
 
 from __future__ import annotations
@@ -13,11 +13,15 @@ from collections.abc import Sequence
 import fuzz_calls
 import fuzz_functions
 import fuzz_programs
+import fuzz_samples
+import fuzz_sweeps
 from flambeau.runtime import _binding as runtime
 from fuzz_programs import Kind
 
-BESIDE_PYTORCH = fuzz_programs.BESIDE_PYTORCH | fuzz_calls.BESIDE_PYTORCH
-EVERY: dict[str, Kind] = fuzz_programs.KINDS | fuzz_calls.KINDS | fuzz_functions.KINDS | BESIDE_PYTORCH
+BESIDE_PYTORCH = fuzz_programs.BESIDE_PYTORCH | fuzz_samples.BESIDE_PYTORCH
+EVERY: dict[str, Kind] = (
+    fuzz_programs.KINDS | fuzz_calls.KINDS | fuzz_functions.KINDS | fuzz_sweeps.KINDS | BESIDE_PYTORCH
+)
 
 
 def kinds(names: Sequence[str]) -> dict[str, Kind]:

@@ -47,8 +47,9 @@ def graph_of(seed: int) -> tuple[random_graphs.Program, bool]:
     exact = rng.random() < 0.3
     large = rng.random() < 0.1
     shapes = random_graphs.LARGE if large else random_graphs.SHAPES
-    nodes = rng.choice((3, 6)) if large else rng.choice((2, 4, 8, 15, 25, 40))
-    return random_graphs.program(seed, nodes, exact=exact, fallible=rng.random() < 0.4, shapes=shapes), exact
+    nodes = rng.choice((3, 6)) if large else rng.choice((2, 4, 8, 8, 15, 25, 40))
+    fallible, moving = rng.random() < 0.5, rng.random() < 0.5
+    return random_graphs.program(seed, nodes, exact, fallible, shapes=shapes, moving=moving), exact
 
 
 def results(graph: Any, inputs: list[np.ndarray], options: Options, given: bool = False) -> list[np.ndarray] | str:
@@ -64,21 +65,28 @@ def results(graph: Any, inputs: list[np.ndarray], options: Options, given: bool 
     return [to_array(x, graph.avals[v]) for v, x in zip(graph.outputs, found, strict=True)]
 
 
-def unequal(found: Any, wanted: Any) -> str | None:
+def unequal(found: Any, wanted: Any, same: Callable[..., bool] = random_graphs.same_bits) -> str | None:
+    """Where outputs differ; by default any NaN equals any other."""
     if isinstance(found, str) or isinstance(wanted, str):
         return None if isinstance(found, str) and isinstance(wanted, str) else f"{found} instead of {wanted}"
     for k, (x, y) in enumerate(zip(found, wanted, strict=True)):
-        if not random_graphs.same_bits(x, y):
+        if not same(x, y):
             return f"output {k}: {_first(x, y)}"
     return None
+
+
+def same_bytes(x: np.ndarray, y: np.ndarray) -> bool:
+    """Equal shapes, types and bits, of NaNs too, as on every tier."""
+    return (x.shape, x.dtype, x.tobytes()) == (y.shape, y.dtype, y.tobytes())
 
 
 def _first(x: np.ndarray, y: np.ndarray) -> str:
     if x.shape != y.shape or x.dtype != y.dtype:
         return f"{x.dtype}{x.shape} instead of {y.dtype}{y.shape}"
     flat, other = x.reshape(-1), y.reshape(-1)
-    at = next((i for i in range(flat.size) if not random_graphs.same_bits(flat[i], other[i])), 0)
-    return f"{flat[at]!r} instead of {other[at]!r} at element {at} of {x.shape}"
+    at = next((i for i in range(flat.size) if flat[i].tobytes() != other[i].tobytes()), 0)
+    bits = f" ({flat[at].tobytes().hex()}, {other[at].tobytes().hex()})" if flat[at] != flat[at] else ""
+    return f"{flat[at]!r} instead of {other[at]!r}{bits} at element {at} of {x.shape}"
 
 
 WAYS: dict[str, tuple[Options, bool]] = {
@@ -91,7 +99,7 @@ WAYS: dict[str, tuple[Options, bool]] = {
 def check_graph(graph: Any, inputs: list[np.ndarray], exact: bool) -> str | None:
     wanted = results(graph, inputs, Options(mode="off"))
     for name, (options, given) in WAYS.items():
-        if (found := unequal(results(graph, inputs, options, given), wanted)) is not None:
+        if (found := unequal(results(graph, inputs, options, given), wanted, same_bytes)) is not None:
             return f"{name}, beside op by op: {found}"
     if exact and not isinstance(wanted, str):
         values = random_graphs.evaluate(graph, inputs)
@@ -232,13 +240,19 @@ def check_derivatives(program: tuple[str, ...], seed: int) -> str | None:
     return None
 
 
+def derivatives_program(seed: int) -> tuple[str, ...]:
+    rng = random.Random(seed)
+    narrow = rng.random() < 0.5
+    return random_derivatives.generate(seed, rng.choice((4, 6, 9)) if narrow else 16, narrow=narrow)
+
+
 def derivatives(seed: int) -> str | None:
-    return check_derivatives(random_derivatives.generate(seed), seed)
+    return check_derivatives(derivatives_program(seed), seed)
 
 
 def small_derivatives(seed: int) -> str:
     fails = lambda p: check_derivatives(p, seed) is not None  # noqa: E731
-    small = random_training.shrink(random_derivatives.generate(seed), fails)
+    small = random_training.shrink(derivatives_program(seed), fails)
     return f"{random_training.source(small)}\n{check_derivatives(small, seed)}"
 
 
@@ -252,11 +266,17 @@ def _asks_by_results(program: Sequence[str]) -> bool:
     return any(re.search(rf"gradients\(.*\[[^\]]*\b{name}\b", line) for name in given for line in program)
 
 
+#: PyTorch's third derivative of layer_norm is not that of this formula in its own ops: it is off by 1 of 1.
+_LAYER_NORM = re.compile(r"F\.layer_norm\((\w+), \w+\.shape\[-1:\]\)")
+_FORMULA = r"((\1 - \1.mean(-1, keepdim=True)) * T.rsqrt(\1.var(-1, keepdim=True, unbiased=False) + 1e-5))"
+
+
 def derivatives_beside_pytorch(seed: int) -> str | None:
     torch = torch_module()
     program = random_derivatives.generate(seed, common=True)
     if _asks_by_results(program):
         return None
+    program = tuple(_LAYER_NORM.sub(_FORMULA, line) for line in program)
     with mode("off"):
         what = random_derivatives.beside_pytorch(program, fb, torch)
     return None if what is None else what + "\n" + "\n".join(program)

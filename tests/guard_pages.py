@@ -14,7 +14,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -63,12 +63,16 @@ REFUSALS = (RuntimeError, ValueError, IndexError, TypeError)
 DRAWN = [record for record in opgen.records() if not (record.regions or record.effect)]
 
 
-def resized(rng: random.Random, record: OpRecord, sample: Sample) -> tuple[list[np.ndarray], dict[str, Any]]:
+def resized(
+    rng: random.Random, record: OpRecord, sample: Sample, extents: Sequence[int] = EXTENTS
+) -> tuple[list[np.ndarray], dict[str, Any]]:
     """Operands and attributes of a sample with its extents replaced, equal ones by equal ones."""
     new: dict[int, int] = {}
 
     def extent(n: int) -> int:
-        return new.setdefault(n, rng.choice(EXTENTS if rng.random() < 0.9 or n in new.values() else LONG))
+        return new.setdefault(
+            n, rng.choice(extents if rng.random() < 0.9 or n in new.values() or extents is not EXTENTS else LONG)
+        )
 
     dtype, shapes = rng.choice(record.dtypes), [tuple(map(extent, np.shape(x))) for x in sample.operands]
     if max([0, *map(math.prod, shapes)]) > LARGEST:
@@ -129,7 +133,7 @@ def folded(rng: random.Random, x: Value) -> Value:
     return find(name)(x, axes=axes[:1] if name == "argmax" else axes)
 
 
-def record_program(seed: int) -> tuple[Graph, list[np.ndarray]] | None:
+def record_program(seed: int, extents: Sequence[int] = EXTENTS) -> tuple[Graph, list[np.ndarray]] | None:
     """A record's op between views and a reduction, at drawn extents; None where its rule refuses them."""
     rng = random.Random(seed)
     indexing = [r for r in opgen.records() if r.fallible and "axis" in r.attrs]
@@ -137,7 +141,7 @@ def record_program(seed: int) -> tuple[Graph, list[np.ndarray]] | None:
     sample = rng.choice([s for s in record.samples() if s.error is None])
     builder = GraphBuilder()
     try:
-        arrays, attrs = resized(rng, record, sample)
+        arrays, attrs = resized(rng, record, sample, extents)
         given = [viewed(rng, builder, x) for x in arrays]
         if not given:
             return opgen.graph_of(record, arrays, attrs), arrays

@@ -61,10 +61,11 @@ DIFFERENT = (".data", ".detach().add_")
 class Generator:
     """Makes programs. Names are a (leaves), x (results), v (views), g (gradients), h (handles of hooks), o (optimizers).
 
-    `common`: only what PyTorch promises too.
+    `common`: only what PyTorch promises too. `narrow`: a few kinds of lines, chosen anew, about a few tensors, so that the same
+    ones meet again and again (Groce et al., Swarm Testing, 2012).
     """
 
-    def __init__(self, seed: int, common: bool = False) -> None:
+    def __init__(self, seed: int, common: bool = False, narrow: bool = False) -> None:
         self.rng = random.Random(seed)
         self.common = common
         self.rank: dict[str, int] = {}
@@ -79,9 +80,13 @@ class Generator:
             makers = [(m, w) for m, w in makers if m not in (self.hook, self.write)]
         self.makers = [m for m, _ in makers]
         self.weights = [w * self.rng.choice((0, 0.5, 1, 1, 2)) if w < 8 else w for _, w in makers]
+        self.narrow = narrow
+        if narrow:
+            chosen = self.rng.sample(self.makers, self.rng.randint(2, 4))
+            self.weights = [4.0 if m in chosen else 0.2 for m in self.makers]
 
     def program(self, n_lines: int) -> tuple[str, ...]:
-        lines = [self.leaf(), self.leaf(), self.unary(), self.unary()]
+        lines = [self.leaf(), self.unary()] if self.narrow else [self.leaf(), self.leaf(), self.unary(), self.unary()]
         while len(lines) < n_lines:
             try:
                 lines.append(self.rng.choices(self.makers, self.weights)[0]())
@@ -188,6 +193,8 @@ class Generator:
         return self.rng.choice(forms).format(x=self.any())
 
     def delete(self) -> str:
+        if self.narrow and sum(k[0] in "xg" for k in self.rank) < 2:
+            raise IndexError("nothing would be left to take derivatives of")
         name = self.any("xxg")
         del self.rank[name]
         return f"del {name}"
@@ -206,9 +213,9 @@ class Generator:
         return f"o{self.count} = T.optim.{self.rng.choice(OPTIMIZERS).format(p=self.any('a'))}"
 
 
-def generate(seed: int, n_lines: int = 16, common: bool = False) -> tuple[str, ...]:
+def generate(seed: int, n_lines: int = 16, common: bool = False, narrow: bool = False) -> tuple[str, ...]:
     """A random program."""
-    return Generator(seed, common).program(n_lines)
+    return Generator(seed, common, narrow).program(n_lines)
 
 
 # ---- running --------------------------------------------------------------------------------------------------

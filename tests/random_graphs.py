@@ -30,10 +30,17 @@ class Program(NamedTuple):
 
 
 def program(
-    seed: int, n_nodes: int = 25, exact: bool = False, fallible: bool = True, special: bool = True, shapes=SHAPES
+    seed: int,
+    n_nodes: int = 25,
+    exact: bool = False,
+    fallible: bool = True,
+    special: bool = True,
+    shapes=SHAPES,
+    moving: bool = False,
 ) -> Program:
-    """A random program. `exact`: only ops whose NumPy reference is exact; `fallible=False`: none that can fail."""
-    return _Generator(random.Random(seed), exact, fallible, special, shapes).program(n_nodes)
+    """A random program. `exact`: only ops whose NumPy reference is exact; `fallible=False`: none that can fail; `moving`: some
+    inputs are updated by what is made of themselves."""
+    return _Generator(random.Random(seed), exact, fallible, special, shapes).program(n_nodes, moving)
 
 
 def evaluate(graph: Graph, inputs: list[np.ndarray]) -> dict[int, np.ndarray]:
@@ -65,17 +72,21 @@ class _Generator:
         self.graph = Graph()
         self.arrays: list[np.ndarray] = []
         self.values: list[int] = []
+        self.moves: list[tuple[int, int]] = []  # a value, and the number of the input that it is the next state of
+        self.beside: list[int] = []  # what was made on the way, and is handed out with it
         self.line = 0
 
-    def program(self, n_nodes: int) -> Program:
+    def program(self, n_nodes: int, moving: bool = False) -> Program:
         for _ in range(self.rng.randint(2, 5)):
             self.input(Aval(self.rng.choice(self.shapes), self.rng.choice(dtypes.ORDERED)))
         makers = [self.elementwise] * 5 + [self.view] * 3 + [self.reduction, self.source, self.assemble, self.matmul]
         makers += [self.index, self.rows, self.moments]
+        makers += [self.moved, self.chained] * (len(makers) // 3 if moving else 0)
         while len(self.graph.nodes) < n_nodes:
             self.rng.choice(makers)()
         made = [v for n in self.graph.nodes for v in n.results]
         self.graph.outputs = self.rng.sample(made, min(len(made), self.rng.randint(1, 5)))
+        self.graph.outputs += self.beside
         if self.rng.random() < 0.3:
             self.graph.outputs.append(self.rng.choice([*self.graph.outputs, *self.graph.inputs]))
         self.updates()
@@ -84,7 +95,14 @@ class _Generator:
     def updates(self) -> None:
         free = list(range(len(self.graph.inputs)))
         self.rng.shuffle(free)
+        for value, i in self.moves:
+            if i in free:
+                self.graph.updates[len(self.graph.outputs)] = i
+                self.graph.outputs.append(value)
+                free.remove(i)
         for k, v in enumerate(self.graph.outputs):
+            if k in self.graph.updates:
+                continue
             for i in free:
                 if self.graph.avals[self.graph.inputs[i]] == self.graph.avals[v] and self.rng.random() < 0.7:
                     self.graph.updates[k] = i
@@ -229,17 +247,76 @@ class _Generator:
         x = self.any(lambda a: a.rank >= 1 and a.dtype in dtypes.FLOATING and a.size > 0)
         if x is None or self.exact:
             return
-        aval = self.aval(x)
-        axis = self.rng.randrange(aval.rank)
-        shifted = self.emit("sub", (x, self.stretched(self.emit("max", (x,), ((axis,),)), aval.shape, axis)))
-        powers = self.emit("exp", (shifted,))
-        total = self.stretched(self.emit("sum", (powers,), ((axis,),)), aval.shape, axis)
-        result = self.emit(*self.rng.choice((("div", (powers, total)), ("sub", (shifted, self.emit("log", (total,)))))))
+        axis = self.rng.randrange(self.aval(x).rank)
+        result = self.softmax(x, axis)
         if self.fallible and self.rng.random() < 0.5:
-            shape = tuple(1 if a == axis else n for a, n in enumerate(aval.shape))
-            index = self.input(Aval(shape, dtypes.int64), self.indices(shape, aval.shape[axis]))
-            self.emit("gather", (result, index), (axis,))
+            self.picked(result, axis)
         self.emit("mul", (result, self.like(result)))
+
+    def softmax(self, x: int, axis: int) -> int:
+        """Or its logarithm."""
+        shape = self.aval(x).shape
+        shifted = self.emit("sub", (x, self.stretched(self.emit("max", (x,), ((axis,),)), shape, axis)))
+        powers = self.emit("exp", (shifted,))
+        total = self.stretched(self.emit("sum", (powers,), ((axis,),)), shape, axis)
+        return self.emit(*self.rng.choice((("div", (powers, total)), ("sub", (shifted, self.emit("log", (total,)))))))
+
+    def picked(self, x: int, axis: int) -> int:
+        """An element of every row."""
+        aval = self.aval(x)
+        shape = tuple(1 if a == axis else n for a, n in enumerate(aval.shape))
+        index = self.input(Aval(shape, dtypes.int64), self.indices(shape, aval.shape[axis]))
+        return self.emit("gather", (x, index), (axis,))
+
+    def moved(self) -> None:
+        """The next state of an input, made of itself."""
+        every = enumerate(self.graph.inputs)
+        found = [(k, v) for k, v in every if (a := self.aval(v)).rank and a.size and a.dtype in dtypes.FLOATING]
+        if not found or self.exact:
+            return
+        at, x = self.rng.choice(found)
+        y = self.group(x, self.rng.randrange(self.aval(x).rank))
+        if y != x:
+            self.moves.append((y, at))
+
+    def chained(self) -> None:
+        """Groups of ops between products and scans, whose memory they may take over."""
+        x = self.any(lambda a: a.rank >= 2 and a.size and a.dtype in dtypes.FLOATING)
+        if x is None or self.exact:
+            return
+        axis = self.rng.choice((-1, -1, 0)) % self.aval(x).rank
+        for _ in range(self.rng.randint(1, 2)):
+            x = self.group(self.by_itself(x), axis)
+        self.beside.append(self.by_itself(x))
+
+    def by_itself(self, x: int) -> int:
+        """The same shape, by an op that no group of others takes in."""
+        aval = self.aval(x)
+        if self.rng.random() < 0.4:
+            return self.emit("cumsum", (x,), (self.rng.randrange(aval.rank), False))
+        square = Aval((*aval.shape[:-2], aval.shape[-1], aval.shape[-1]), aval.dtype)
+        return self.emit("matmul", (x, self.input(square)))
+
+    def group(self, x: int, axis: int) -> int:
+        """What a few ops make of a value: element by element, row by row, of what its rows have elsewhere. Some of what they make
+        of rows is handed out."""
+        y, kinds = x, ("alone", "beside", "beside", "rows", "folded", "folded", "picked" if self.fallible else "folded")
+        for kind in self.rng.choices(kinds, k=self.rng.randint(2, 5)):
+            if kind == "alone":
+                y = self.emit(self.rng.choice(("tanh", "neg", "abs", "sigmoid")), (y,))
+            elif kind == "beside":
+                y = self.emit(
+                    self.rng.choice(("add", "sub", "mul", "maximum")), (y, self.rng.choice((x, self.like(y))))
+                )
+            elif kind == "rows":
+                y = self.softmax(y, axis)
+            else:
+                unit = self.picked(y, axis) if kind == "picked" else self.emit("max", (y,), ((axis,),))
+                if self.rng.random() < 0.5:
+                    self.beside.append(unit)
+                else:
+                    y = self.emit("sub", (y, self.stretched(unit, self.aval(y).shape, axis)))
+        return y
 
     def stretched(self, value: int, shape: tuple[int, ...], axis: int) -> int:
         unit = tuple(1 if a == axis else n for a, n in enumerate(shape))
