@@ -53,15 +53,14 @@ def _played(op: OpRecord, key: Any, attrs: tuple[Any, ...], dtypes: tuple[DType,
     playing = _Playing.of(bodies.elementwise(op, attrs, tuple(types), (result,), None))
     if playing is None:
         return None
-    operands = [d.numpy for d in wide[:-1]]
-    narrow = dtypes[-1].numpy
+    operands, narrow = [d.numpy for d in wide[:-1]], dtypes[-1].numpy
 
     @quiet
     def run(*given: Any) -> np.ndarray:
-        arrays = [np.asarray(x, dtype) for x, dtype in zip(given, operands)]
+        arrays = [np.ascontiguousarray(x, dtype).reshape(x.shape) for x, dtype in zip(given, operands)]
         (found,) = playing.run([*arrays, None])  # a body does not read what was there before
-        shape = np.broadcast_shapes(*(x.shape for x in arrays))
-        return np.broadcast_to(np.asarray(found).astype(narrow, copy=False), shape)
+        found, shape = np.asarray(found, narrow), given[0].shape
+        return found if found.shape == shape else np.broadcast_to(found, shape)
 
     return run
 
@@ -163,12 +162,10 @@ _PREDICATES: dict[Any, Callable[..., Any]] = {
 }
 
 
-def _fused(*operands: Any) -> np.ndarray:
-    if len({a.shape for a in operands} - {()}) > 1:
-        operands = np.broadcast_arrays(*operands)
-    x, y, z = (a if a.flags.c_contiguous else np.ascontiguousarray(a) for a in operands)
-    out = np.empty(max((a.shape for a in operands), key=len), x.dtype)
-    runtime.multiply_add(x, y, z, out, x.dtype.itemsize == 8)
+def _fused(x: Any, y: Any, z: Any) -> np.ndarray:
+    """Of arrays of one shape, without gaps, and constants."""
+    out = np.empty(x.shape or y.shape or z.shape, x.dtype)
+    runtime.multiply_add(x, y, z, out, out.itemsize == 8)
     return out
 
 
