@@ -39,6 +39,14 @@ class Copy:
 
     def keep(self, node: Node) -> tuple[int, ...]:
         """Add `node` unchanged, on the new numbers."""
+        if len(node.results) == 1:  # nearly always: without the calls
+            ids, graph, result = self.ids, self.graph, node.results[0]
+            new = ids[result] = len(graph.avals)
+            graph.avals.append(self.source.avals[result])
+            operands = tuple([ids[v] for v in node.operands])
+            is_same = new == result and operands == node.operands
+            graph.nodes.append(node if is_same else Node(node.op, operands, node.attrs, (new,), node.loc))
+            return (new,)
         avals = [self.source.avals[v] for v in node.results]
         results = self.append(node, node.op, self.operands(node), node.attrs, avals)
         self.bind(node, results)

@@ -15,9 +15,9 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import float64
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
-from flambeau.optim.counted import Counted, clocked, decoupled_decay, interpolated, rest
+from flambeau.optim.counted import Counted, clocked, kept_by_decay, rest
 from flambeau.optim.optimizer import begun, ways
-from flambeau.optim.sgd import decayed, spread
+from flambeau.optim.sgd import Spreads, decayed
 from flambeau.runtime.recorder import Tensor
 
 
@@ -53,11 +53,13 @@ def _adam(
     new_steps = [t + 1.0 for t in steps]
     scales = [_AdamScales(t, lr, beta1, beta2) for t in new_steps]
     new: tuple[list[Value], ...] = ([], [], [], [])
+    spread = Spreads()
+    kept = kept_by_decay(lr, weight_decay) if decay and decoupled else None
     for i, (p, g, m, v) in enumerate(zip(params, grads, firsts, seconds)):
         scale = scales[clocks[i]]
         g = decayed(g, p, weight_decay if decay and not decoupled else None, maximize)
-        p = decoupled_decay(p, lr, weight_decay) if decay and decoupled else p
-        m = interpolated(m, g, scale.rest1)
+        p = p if kept is None else p * spread(kept, p)
+        m = m + spread(scale.rest1, m) * (g - m)
         v = v * spread(scale.beta2, p) + spread(scale.rest2, p) * g * g
         top = ops.maximum(largest[i], v) if largest else v
         divisor = ops.sqrt(top) * spread(scale.inverse_root, p) + spread(eps, p)

@@ -118,8 +118,13 @@ def exact(*numbers: Value) -> list[Value]:
 
 def decoupled_decay(p: Value, lr: Value, weight_decay: Value) -> Value:
     """Weight decay as Loshchilov and Hutter have it: a part of `p` is dropped, whatever the gradient."""
+    return p * spread(kept_by_decay(lr, weight_decay), p)
+
+
+def kept_by_decay(lr: Value, weight_decay: Value) -> Value:
+    """What weight decay leaves of 1."""
     lr, weight_decay = exact(lr, weight_decay)
-    return p * spread(1.0 - lr * weight_decay, p)
+    return 1.0 - lr * weight_decay
 
 
 def interpolated(average: Value, new: Value, weight: Value) -> Value:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from flambeau.dialects.builder import Value
+from flambeau.dialects.dtypes import DType
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.create import zeros_like
 from flambeau.optim.optimizer import Optimizer, ways
@@ -20,6 +21,19 @@ from flambeau.runtime.recorder import Tensor
 def spread(scalar: Value, like: Value) -> Value:
     """A number as a tensor of the dtype and shape of `like`."""
     return scalar.cast(like.dtype).expand(like.shape)
+
+
+class Spreads:
+    """As `spread`, within one rule: what parameters of one dtype and shape have in common is made once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, DType, tuple[Any, ...]], tuple[Value, Value]] = {}
+
+    def __call__(self, scalar: Value, like: Value) -> Value:
+        form = id(scalar), like.dtype, like.shape
+        if form not in self._known:
+            self._known[form] = scalar, spread(scalar, like)  # the number lives, so its id is its own
+        return self._known[form][1]
 
 
 def decayed(g: Value, p: Value, weight_decay: Value | None, maximize: bool) -> Value:
