@@ -13,9 +13,9 @@ from flambeau.declarations import declare, declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, bool_, float64
 from flambeau.function import Operand, Static, Tensor_, function, inplace
-from flambeau.functions.common import canonical_dim, check_floating, check_inexact, floating, ops, promoted
+from flambeau.functions.common import canonical_dim, check_floating, floating, ops, promoted
 from flambeau.runtime.recorder import Tensor
-from flambeau.samples import call, calls, data, points, unary
+from flambeau.samples import call, calls, data, index, points, unary
 
 
 @function(free="flambeau nn.functional", method=True, in_place=True, takes_inplace=True, samples=unary())
@@ -70,7 +70,8 @@ def gelu(input: Tensor_, approximate: Static = "none"):
 @function(free="nn.functional", takes_inplace=True, samples=unary())
 def silu(input: Tensor_):
     """x * sigmoid(x), also called swish."""
-    check_inexact("silu", input)
+    if not input.dtype.is_complex:
+        check_floating("silu", input)
     return input * ops.sigmoid(input)
 
 
@@ -131,8 +132,11 @@ def mish(input: Tensor_):
 
 @function(name="hardtanh")
 def _hardtanh(input: Tensor_, min_val: Operand, max_val: Operand):
-    check_floating("hardtanh", input)
-    x, low, high = promoted("hardtanh", input, min_val, max_val)
+    if input.dtype.is_integer:  # bounds are cut to its dtype
+        x, low, high = input, *(v.cast(input.dtype).expand(input.shape) for v in (min_val, max_val))
+    else:
+        check_floating("hardtanh", input)
+        x, low, high = promoted("hardtanh", input, min_val, max_val)
     return ops.select(x <= low, low, ops.select(x >= high, high, x))
 
 
@@ -143,12 +147,21 @@ _hardtanh_ = inplace(name="hardtanh")(_hardtanh.rule)
     free="nn.functional",
     samples=unary()
     + unary(min_val=-0.5, max_val=0.7)
-    + calls(lambda: [call(data(3), 0.5, -0.5, error=(ValueError, "min_val 0.5 is above max_val -0.5"))]),
+    + calls(
+        lambda: [
+            call(data(3), 0.5, -0.5, error=(ValueError, "min_val 0.5 is above max_val -0.5")),
+            call(index(4, 5), -2, 2),
+        ]
+    ),
 )
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """x limited to [min_val, max_val]; the gradient is 0 on the bounds. Raises ValueError for a `min_val` above `max_val`."""
     if min_val > max_val:
         raise ValueError(f"[hardtanh] min_val {min_val} is above max_val {max_val}. Exchange them.")
+    if input.dtype.is_integer and not input.dtype.is_signed and int(min_val) < 0:
+        raise RuntimeError(
+            f"[hardtanh] min_val {min_val} is negative, and {input.dtype} has no sign. Pass bounds from 0."
+        )
     return (_hardtanh_ if inplace else _hardtanh)(input, min_val, max_val)
 
 
@@ -161,7 +174,6 @@ def hardtanh_(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Ten
 @function(free="nn.functional", takes_inplace=True, samples=unary())
 def relu6(input: Tensor_):
     """min(max(x, 0), 6)."""
-    check_floating("relu6", input)
     return _hardtanh.rule(input, input.like(0.0), input.like(6.0))
 
 

@@ -112,8 +112,9 @@ def floating(x: Value) -> Value:
 
 
 def check_floating(op: str, x: Value, what: str = "input") -> None:
+    """Raise NotImplementedError, which is a RuntimeError, for another dtype."""
     if not x.dtype.is_floating_point:
-        raise RuntimeError(f"[{op}] {what} has dtype {x.dtype}, expected a floating-point one. Cast it first.")
+        raise NotImplementedError(f"[{op}] {what} has dtype {x.dtype}, expected a floating-point one. Cast it first.")
 
 
 def check_inexact(op: str, x: Value, what: str = "input") -> None:

@@ -12,7 +12,7 @@ from flambeau.declarations import declare, declared
 from flambeau.dialects.dtypes import bool_
 from flambeau.function import Operand, Tensor_, function
 from flambeau.functions.activation import softmax, usual_dim
-from flambeau.functions.common import check_floating, ops, promoted
+from flambeau.functions.common import check_floating, floating, ops, promoted
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, index, unary
 
@@ -29,15 +29,17 @@ def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: 
 @function(free="nn.functional", samples=unary())
 def softsign(input: Tensor_):
     """x / (1 + |x|)."""
-    check_floating("softsign", input)
-    return input / (ops.abs(input) + 1.0)
+    x = input if input.dtype.is_bool else floating(input)
+    check_floating("softsign", x)
+    return x / (ops.abs(x) + 1.0)
 
 
 @function(free="nn.functional", samples=unary())
 def tanhshrink(input: Tensor_):
     """x - tanh(x)."""
-    check_floating("tanhshrink", input)
-    return input - ops.tanh(input)
+    x = input if input.dtype.is_bool else floating(input)
+    check_floating("tanhshrink", x)
+    return x - ops.tanh(x)
 
 
 @function(name="softshrink")
