@@ -63,16 +63,22 @@ def pytest_configure() -> None:
 def recording(kernels: Callable[[Any], None], path: Path, seen: set[str]) -> Callable[[Any], None]:
     from flambeau.compiler.caches.identity import digest
     from flambeau.dialects.identity import graph_bytes
+    from flambeau.dialects.size_guards import scope
 
     def recorded(work: Any) -> None:
         kernels(work)
-        for cluster, lowered in zip(work.clusters, work.lowered, strict=True):
-            name = digest(cluster.kind, work.options.target, graph_bytes(cluster.graph), repr(work.asked.hints))
-            if name not in seen:
-                seen.add(name)
-                ops = " ".join(node.op.name for node in cluster.graph.nodes)
-                with gzip.open(path, "at") as file:
-                    file.write(json.dumps([name, ops, described(lowered, lowered.graph or cluster.graph)]) + "\n")
+        has_clusters = bool(work.clusters)  # groups that were read as text have none
+        with scope(work.asked.hints):  # what is asked of sizes here is no question of the compiler's
+            for cluster, lowered in zip(work.clusters, work.lowered, strict=has_clusters):
+                note(work, cluster, lowered)
+
+    def note(work: Any, cluster: Any, lowered: Any) -> None:
+        name = digest(cluster.kind, work.options.target, graph_bytes(cluster.graph), repr(work.asked.hints))
+        if name not in seen:
+            seen.add(name)
+            ops = " ".join(node.op.name for node in cluster.graph.nodes)
+            with gzip.open(path, "at") as file:
+                file.write(json.dumps([name, ops, described(lowered, lowered.graph or cluster.graph)]) + "\n")
 
     return recorded
 
