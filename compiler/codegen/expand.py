@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from flambeau.compiler.codegen.fragment import split_axes
+from flambeau.compiler.codegen.iteration_space import split_axes
 from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.dtypes import int64
 from flambeau.dialects.graph import Graph, Node

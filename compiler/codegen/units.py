@@ -13,7 +13,8 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from flambeau.compiler.codegen.access import StridedView
-from flambeau.compiler.codegen.fragment import Fragment, NestForm
+from flambeau.compiler.codegen.fragment import Fragment
+from flambeau.compiler.codegen.iteration_space import NestForm
 from flambeau.compiler.codegen.loops.phases import Stages
 from flambeau.compiler.codegen.loops.space import Space
 from flambeau.compiler.codegen.products.operands import Contraction

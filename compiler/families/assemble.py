@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flambeau.compiler.codegen.access import StridedView
-from flambeau.compiler.codegen.fragment import NestForm, extents_of, nest_cuts
+from flambeau.compiler.codegen.iteration_space import NestForm, extents_of, nest_cuts
 from flambeau.compiler.codegen.loops import assemble as loops_assemble
 from flambeau.compiler.families.rules import Rules
 from flambeau.compiler.groups.builder.cluster import ClusterBuilder

@@ -6,7 +6,7 @@ In: a node, its record's lowering. Out: a linalg.generic; constants are numbers 
 
 from __future__ import annotations
 
-from flambeau.compiler.codegen.fragment import over_result
+from flambeau.compiler.codegen.iteration_space import over_result
 from flambeau.compiler.families.rules import Rules
 from flambeau.compiler.groups import bodies
 from flambeau.compiler.groups.builder.cluster import ClusterBuilder

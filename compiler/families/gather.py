@@ -5,7 +5,7 @@ In: a node. Out: a linalg.generic with a tensor.extract in its body. Next: `redu
 
 from __future__ import annotations
 
-from flambeau.compiler.codegen.fragment import over_result
+from flambeau.compiler.codegen.iteration_space import over_result
 from flambeau.compiler.families.rules import Rules
 from flambeau.compiler.groups.bodies import Recorder
 from flambeau.compiler.groups.builder.cluster import ClusterBuilder

@@ -5,7 +5,7 @@ In: a node. Out: a linalg.generic that starts from the fold's identity. Next: `c
 
 from __future__ import annotations
 
-from flambeau.compiler.codegen.fragment import NestForm, form_of_split, over_result, reduction_split
+from flambeau.compiler.codegen.iteration_space import NestForm, form_of_split, over_result, reduction_split
 from flambeau.compiler.codegen.values import spell_number
 from flambeau.compiler.families.rules import Rules
 from flambeau.compiler.groups import bodies

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from flambeau.compiler.codegen.access import StridedView
-    from flambeau.compiler.codegen.fragment import Fragment, NestForm
+    from flambeau.compiler.codegen.fragment import Fragment
+    from flambeau.compiler.codegen.iteration_space import NestForm
     from flambeau.compiler.codegen.units import Cut, LoopNest
     from flambeau.compiler.groups.builder.cluster import ClusterBuilder
     from flambeau.compiler.groups.form import Call

@@ -5,7 +5,7 @@ In: a node. Out: a scalar of the group for a constant, else a linalg.generic. Ne
 
 from __future__ import annotations
 
-from flambeau.compiler.codegen.fragment import over_result
+from flambeau.compiler.codegen.iteration_space import over_result
 from flambeau.compiler.codegen.values import spell_number
 from flambeau.compiler.families.rules import Rules
 from flambeau.compiler.groups import bodies

@@ -1,7 +1,7 @@
 """Which ops are compiled together: a program becomes clusters, each one or a few kernels.
 
-In: a program after simplify and cse. Out: clusters in an order that respects their operands. The rules of what one loop
-nest can compute are those of `codegen/fragment.py`; here they are applied step by step, looking only at the groups that
+In: a program after simplify and cse. Out: clusters in an order that respects their operands. What one loop nest
+may compute is said in `codegen/nest_rules.py`; here it is asked step by step, looking only at the groups that
 produce an op's operands, so that equal layers give equal clusters in time linear in the program.
 Next: `cluster_groups.py` (what a group is), `codegen/loops/cut.py`, `codegen/products/cut.py`.
 """

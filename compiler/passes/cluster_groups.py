@@ -8,19 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any, TypeVar
 
 from flambeau.compiler import families
-from flambeau.compiler.codegen.fragment import (
-    NestForm,
-    breaks_rows,
-    extents_of,
-    form_of_split,
-    is_row_broadcast,
-    nest_cuts,
-    read_operands,
-)
+from flambeau.compiler.codegen.iteration_space import NestForm, extents_of, join_forms, nest_cuts
 from flambeau.compiler.passes.cluster_values import Values
 from flambeau.dialects.graph import Graph, Node
 
@@ -133,7 +124,7 @@ class Clustering(Values):
             nodes, known = one.nodes + two.nodes, frozenset()
         cuts = known
         for i in nodes:
-            more = self._asked_within(i, "cuts", form, members, self._cuts, self.graph.nodes[i], form)
+            more = self._asked_within(i, "cuts", form, members, self.cuts, self.graph.nodes[i], form)
             if more is None:
                 return None
             if more:
@@ -162,53 +153,9 @@ class Clustering(Values):
         values = [v for i in nodes for v in self.graph.nodes[i].results]
         return OpenGroup(nodes, values, {**one.reads, **two.reads}, form, product, cuts)
 
-    def _cuts(self, node: Node, form: NestForm, members: set[int]) -> frozenset[Any] | None:
-        """The cuts that a member's accesses of what is outside make; None where the nest cannot compute it."""
-        if not self._fits(node, form, members):
-            return None
-        cuts = frozenset[Any]()
-        for layout in self.external_layouts(node, members):
-            scale = form.count if layout.size == form.batch and form.kind == "rows" and layout.size != form.size else 1
-            cuts |= {cut * scale for cut in nest_cuts([layout])}
-        return cuts
-
-    def _is_row_level(self, value: int, form: NestForm) -> bool:
-        return form.kind == "rows" and self.avals[value].size == form.batch
-
-    def _fits(self, node: Node, form: NestForm, members: set[int]) -> bool:
-        """Whether the nest `form` can compute a member; mirrors `Fragment.form`."""
-        result = node.results[0]  # an op whose results differ in shape has no nest of this kind
-        split = self.fold_of(node)
-        if split is not None:
-            return form_of_split(split) == form and self._reads(node.operands[0], form, False, members)
-        row_level = self._is_row_level(result, form)
-        if self.avals[result].size != form.size and not row_level:
-            return False
-        if node.op.family.reads_table and breaks_rows(self.table_layout(node), form):
-            return False
-        if node.op.family.reads_table and self.source(node.operands[0]).root in members:
-            return row_level and self._picks_from_row(node, form) and self._reads(node.operands[1], form, True, members)
-        return all(self._reads(v, form, row_level, members) for v in read_operands(node))
-
-    def _picks_from_row(self, node: Node, form: NestForm) -> bool:
-        operand, _ = node.operands
-        shape, axis = self.avals[operand].shape, node.attrs[0]
-        fits = shape[axis] == form.count and prod(shape[axis + 1 :]) == 1 and self.avals[operand].size == form.size
-        return fits and self.source(operand).layout.is_identity
-
-    def _reads(self, value: int, form: NestForm, row_level: bool, members: set[int]) -> bool:
-        root, layout = self.source(value)
-        if any(r in members for start, _, _ in layout.dynamic for r in self.roots(start)):
-            return False
-        if root not in members:
-            return True
-        if self._is_row_level(root, form):
-            if row_level:
-                return layout.is_identity
-            return form.count <= LONGEST_ROW and is_row_broadcast(layout, form)
-        if self.fold_of(self.producers[root]) is not None:
-            return False
-        return not row_level and layout.is_identity and self.avals[root].size == form.size
+    def walks_again(self, form: NestForm) -> bool:
+        """Rows must stay in cache for that."""
+        return bool(form.count <= LONGEST_ROW)
 
     def _joined_product(self, one: OpenGroup, two: OpenGroup) -> OpenGroup | None:
         """A product and elementwise ops on its result."""
@@ -289,16 +236,3 @@ class Clustering(Values):
     def _has_memory(self, value: int) -> bool:
         """Whether readers of `value` find it stored."""
         return value in self.stored or self.is_computed(self.producers[value])
-
-
-def join_forms(one: NestForm, two: NestForm) -> NestForm | None:
-    """The form of a nest that computes what two forms compute."""
-    if one == two:
-        return one
-    if one.kind != "map":
-        one, two = two, one
-    if one.kind != "map" or two.kind == "map":
-        return None
-    if one.size == two.size or (two.kind == "rows" and one.size == two.batch):
-        return two
-    return None

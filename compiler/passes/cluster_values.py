@@ -10,25 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flambeau.compiler import families
-from flambeau.compiler.codegen.access import StridedView, dense
-from flambeau.compiler.codegen.fragment import (
-    NestForm,
-    Source,
-    Split,
-    extents_of,
-    is_leaf_source,
-    leaf_layout,
-    nest_cuts,
-    read_operands,
-    reduction_split,
-)
+from flambeau.compiler.codegen.access import dense
+from flambeau.compiler.codegen.iteration_space import NestForm, extents_of, nest_cuts
+from flambeau.compiler.codegen.nest_rules import NestRules, Source, is_leaf_source, leaf_layout, read_operands
 from flambeau.compiler.memo import Memo
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.identity import attrs_key
 from flambeau.dialects.tape.transfer import crosses
 
 
-class Values:
+class Values(NestRules):
     """The whole program with every value resolved to a view of a stored value.
 
     The *form* of a value is what it is a view of, and how: the type of what is stored, how that folds, the views. The form of a
@@ -37,8 +28,8 @@ class Values:
     """
 
     def __init__(self, graph: Graph, fold_views: bool) -> None:
-        self.graph, self.avals, self.fold_views = graph, graph.avals, fold_views
-        self.producers = graph.producers()
+        super().__init__(graph)
+        self.fold_views = fold_views
         self.index_of = {v: i for i, n in enumerate(graph.nodes) for v in n.results}
         self.sources: dict[int, Source] = {v: Source(v, dense(graph.avals[v].shape)) for v in graph.inputs}
         self.stored: set[int] = set()  # views, constants and iotas that readers find in memory
@@ -48,7 +39,6 @@ class Values:
         self._forms: dict[int, int | None] = {v: self.memo.number(graph.avals[v]) for v in graph.inputs}
         while not self._resolve_all():
             pass
-        self._roots: dict[int, list[int]] = {}
         self._of_nodes: dict[int, tuple[int | None, Sequence[int]]] = {}
 
     def _resolve_all(self) -> bool:
@@ -95,18 +85,6 @@ class Values:
         node = self.producers.get(value)
         return node is not None and is_leaf_source(node) and value not in self.stored
 
-    def roots(self, value: int) -> list[int]:
-        """The stored values that reading `value` reads."""
-        found = self._roots.get(value)
-        if found is None:
-            found = self._roots[value] = self._find_roots(value)
-        return found
-
-    def _find_roots(self, value: int) -> list[int]:
-        root, layout = self.source(value)
-        found = [] if self.is_free(root) else [root]
-        return found + [r for start, _, _ in layout.dynamic for r in self.roots(start)]
-
     # ---- forms -----------------------------------------------------------------------------------------------
 
     def form(self, value: int) -> int | None:
@@ -138,30 +116,12 @@ class Values:
             found = self._of_nodes[index] = form, [self.source(v).root for v in node.operands]
         return found
 
-    def fold_of(self, node: Node) -> Split | None:
-        """How a reduction with something to fold does it; None for other nodes."""
-        split = reduction_split(self.graph, node) if node.op.family.folds else None
-        return None if split is None or split.is_trivial else split
-
     # ---- nests -----------------------------------------------------------------------------------------------
 
     def form_of(self, node: Node) -> NestForm | None:
         """The nest of a node by itself; None for what is lowered in its own way."""
         nest = families.rules(node.op).nest
         return None if nest is None else nest(self.graph, node)
-
-    def external_layouts(self, node: Node, members: set[int]) -> list[StridedView]:
-        """The layouts that a node walks of values outside its group."""
-        sources = [self.source(v) for v in read_operands(node)]
-        layouts = [s.layout for s in sources if s.root not in members]
-        if node.op.family.reads_table and self.source(node.operands[0]).root not in members:
-            layouts.append(self.table_layout(node))
-        return [x for x in layouts if x.size != 1]
-
-    def table_layout(self, node: Node) -> StridedView:
-        layout, axis = self.source(node.operands[0]).layout, node.attrs[0]
-        strides = tuple(0 if a == axis else s for a, s in enumerate(layout.strides))
-        return layout._replace(shape=self.avals[node.results[0]].shape, strides=strides)
 
     def _clashing_operands(self, index: int) -> list[int]:
         """Operands that must be stored before the node can read them all in one nest."""

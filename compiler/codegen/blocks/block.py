@@ -13,7 +13,8 @@ from math import prod
 from typing import Any, NamedTuple
 
 from flambeau.compiler.codegen.access import StridedView, permute, reshape
-from flambeau.compiler.codegen.fragment import Fragment, Source, is_leaf_source
+from flambeau.compiler.codegen.fragment import Fragment
+from flambeau.compiler.codegen.nest_rules import Source, is_leaf_source
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder, Value
 from flambeau.dialects.dtypes import int64

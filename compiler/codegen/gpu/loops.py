@@ -11,11 +11,12 @@ from typing import Any
 
 from flambeau.compiler.codegen.access import merge
 from flambeau.compiler.codegen.expand import expand
-from flambeau.compiler.codegen.fragment import Fragment, Source
+from flambeau.compiler.codegen.fragment import Fragment
 from flambeau.compiler.codegen.gpu.columns import lower_columns
 from flambeau.compiler.codegen.gpu.fold import Accumulator, FoldWriter
 from flambeau.compiler.codegen.gpu.points import GpuPoint, NestKernel, label_of, refuse_unsupported
 from flambeau.compiler.codegen.loops.phases import Stages
+from flambeau.compiler.codegen.nest_rules import Source
 from flambeau.compiler.codegen.units import Cut, LoopNest, Parts, joined
 from flambeau.compiler.codegen.values import Val
 from flambeau.compiler.kernel import Cluster, KernelCall

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from flambeau.compiler import families
 from flambeau.compiler.codegen.access import StridedView, merge
-from flambeau.compiler.codegen.fragment import Fragment, NestForm, Source
+from flambeau.compiler.codegen.fragment import Fragment
 from flambeau.compiler.codegen.gpu.emitter import GpuEmitter
 from flambeau.compiler.codegen.gpu.kernel import GpuKernel
+from flambeau.compiler.codegen.iteration_space import NestForm
 from flambeau.compiler.codegen.loops.reduce import canonical
+from flambeau.compiler.codegen.nest_rules import Source
 from flambeau.compiler.codegen.values import Val
 from flambeau.dialects.graph import Node
 from flambeau.dialects.size import Int, maximum

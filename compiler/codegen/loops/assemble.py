@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from flambeau.compiler.codegen.access import StridedView, dense, dynamic_window, merge, strided
-from flambeau.compiler.codegen.fragment import Fragment, NestForm, nest_extents
+from flambeau.compiler.codegen.fragment import Fragment
+from flambeau.compiler.codegen.iteration_space import NestForm
 from flambeau.compiler.codegen.loops.rows import label
 from flambeau.compiler.codegen.units import LoopNest
 from flambeau.compiler.kernel import KernelCall
@@ -94,7 +95,7 @@ def _can_walk(fragment: Fragment, form: NestForm, value: int, layout: StridedVie
     """Whether one nest computes `value`, in the order of its elements, and walks its place."""
     if fragment.members and (fragment.form() != form or not fragment.sources[value].layout.is_identity):
         return False
-    return fragment.is_affine and nest_extents(form, [*fragment.elem_layouts(form), layout], []) is not None
+    return fragment.is_affine and fragment.extents(form, layout) is not None
 
 
 def _part(graph: Graph, value: int, layout: StridedView) -> Fragment:

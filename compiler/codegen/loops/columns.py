@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from flambeau.compiler.codegen.emitter import Val
-from flambeau.compiler.codegen.fragment import NestForm
+from flambeau.compiler.codegen.iteration_space import NestForm
 from flambeau.compiler.codegen.loops.nest import Nest, Writer
 from flambeau.compiler.codegen.loops.points import Point, Row
 from flambeau.compiler.codegen.loops.reduce import Reduction, canonical, walk_pairs

@@ -12,10 +12,11 @@ from typing import Any
 
 from flambeau.compiler import families
 from flambeau.compiler.codegen.expand import expand
-from flambeau.compiler.codegen.fragment import Fragment, Source, number_fallible
+from flambeau.compiler.codegen.fragment import Fragment, number_fallible
 from flambeau.compiler.codegen.loops import assemble as loops_assemble
 from flambeau.compiler.codegen.loops.columns import lower_chunks, lower_columns
 from flambeau.compiler.codegen.loops.rows import label, lower_map, lower_rows
+from flambeau.compiler.codegen.nest_rules import Source
 from flambeau.compiler.codegen.units import Cut, LoopNest, Parts, Unit, joined
 from flambeau.compiler.groups.generate import code_generator
 from flambeau.compiler.kernel import Cluster, Lowered, Operand

@@ -183,7 +183,7 @@ class Nest:
         """The access of a gather's operand, without the contribution of the index."""
         root = self.fragment.sources[gather.operands[0]].root
         self.tables.add(root)
-        return self.access(root, self.fragment.gather_layout(gather))
+        return self.access(root, self.fragment.table_layout(gather))
 
     def _make_access(self, root: int, layout: StridedView) -> Access:
         itemsize = self.fragment.avals[root].dtype.itemsize

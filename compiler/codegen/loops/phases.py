@@ -7,7 +7,9 @@ element needed in a later stage is recomputed when that is cheap and kept in mem
 from __future__ import annotations
 
 from flambeau.compiler.codegen.body_record import BodyRecord
-from flambeau.compiler.codegen.fragment import Fragment, NestForm, is_leaf_source
+from flambeau.compiler.codegen.fragment import Fragment
+from flambeau.compiler.codegen.iteration_space import NestForm
+from flambeau.compiler.codegen.nest_rules import is_leaf_source
 from flambeau.dialects.graph import Node
 
 #: Work of one element, in additions; everything not named here counts as HEAVY.

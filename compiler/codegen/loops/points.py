@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from flambeau.compiler.codegen.access import StridedView
 from flambeau.compiler.codegen.emitter import Val
-from flambeau.compiler.codegen.fragment import Source, read_operands
 from flambeau.compiler.codegen.loops.nest import Access, Nest, index_value
 from flambeau.compiler.codegen.loops.reduce import canonical
 from flambeau.compiler.codegen.loops.space import ColumnLoop
+from flambeau.compiler.codegen.nest_rules import Source, read_operands
 from flambeau.dialects.graph import Node
 
 #: Gives the linear index of the lanes being computed, on demand.

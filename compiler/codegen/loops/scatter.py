@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from flambeau.compiler.codegen.access import dense
 from flambeau.compiler.codegen.emitter import Val
-from flambeau.compiler.codegen.fragment import Fragment, NestForm, nest_extents
+from flambeau.compiler.codegen.fragment import Fragment
+from flambeau.compiler.codegen.iteration_space import NestForm
 from flambeau.compiler.codegen.loops.assemble import place
 from flambeau.compiler.codegen.loops.nest import Nest
 from flambeau.compiler.codegen.loops.points import Point, Row, checked_index
@@ -41,7 +42,7 @@ def _updates(fragment: Fragment, node: Node) -> LoopNest | None:
     form = NestForm.along(fragment.avals[index].shape, node.attrs[0])
     walked = replace(fragment.graph, nodes=[n for n in fragment.graph.nodes if n is not node], outputs=[index, updates])
     views = Fragment(walked, fragment.error_numbers)
-    extents = nest_extents(form, views.elem_layouts(form), [])
+    extents = views.extents(form)
     if extents is None:
         return None
     extents = extents if form.columns > 1 else (*extents, 1)

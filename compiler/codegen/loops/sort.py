@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.compiler.codegen.emitter import Emitter
-from flambeau.compiler.codegen.fragment import Fragment, NestForm
+from flambeau.compiler.codegen.fragment import Fragment
+from flambeau.compiler.codegen.iteration_space import NestForm
 from flambeau.compiler.codegen.loops import search as loops_search
 from flambeau.compiler.codegen.loops import topk as loops_topk
 from flambeau.compiler.codegen.loops.sort_blocks import Blocks

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from flambeau.compiler.codegen.access import StridedView, chain, merge, spread, suffixes
-from flambeau.compiler.codegen.fragment import Fragment, NestForm, breaks_rows, nest_cuts, nest_extents
+from flambeau.compiler.codegen.fragment import Fragment
+from flambeau.compiler.codegen.iteration_space import NestForm, breaks_rows, nest_cuts
 
 
 class ColumnLoop(NamedTuple):
@@ -33,9 +34,7 @@ class Space:
     ) -> None:
         self.fragment, self.form = fragment, form
         if extents is None:
-            layouts = [*fragment.elem_layouts(form), *placed]
-            found = nest_extents(form, layouts, fragment.row_layouts(form)) or ()
-            extents = found or (1,)
+            extents = fragment.extents(form, *placed) or (1,)
         self.extents, self.cols = extents[:-1], extents[-1]
 
     def walk(self, layout: StridedView) -> tuple[tuple[Any, ...], Any]:

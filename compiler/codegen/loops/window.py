@@ -13,7 +13,8 @@ from math import prod
 from typing import Any
 
 from flambeau.compiler.codegen.emitter import Emitter, Val
-from flambeau.compiler.codegen.fragment import Fragment, NestForm
+from flambeau.compiler.codegen.fragment import Fragment
+from flambeau.compiler.codegen.iteration_space import NestForm
 from flambeau.compiler.codegen.loops.plane import Pick, Put, WindowSums
 from flambeau.compiler.codegen.loops.reduce import canonical
 from flambeau.compiler.codegen.loops.windowed import Windowed
