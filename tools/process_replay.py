@@ -1,6 +1,7 @@
 """Process replay: which kernels a change to the compiler alters, over every cluster that a test run lowers.
 
     python tools/process_replay.py record OUT -- tests/test_records_values.py -n 2     # arguments of pytest; before, and after
+    python tools/process_replay.py lower OUT                  # samples, random programs and schedules of the tests, never compiled
     python tools/process_replay.py compare BEFORE AFTER                                # status 1 where something differs
     python tools/process_replay.py show BEFORE AFTER DIGEST                            # one difference, as a diff
 
@@ -94,6 +95,50 @@ def record(folder: Path, arguments: list[str]) -> int:
     return subprocess.run(command, env={**environment, "FLAMBEAU_CACHE": str(cache)}).returncode
 
 
+# ---- lowering: what costs no compile and no run -------------------------------------------------------------------
+
+
+def lower(folder: Path) -> int:
+    """Record what the programs of `programs` and the schedules of `scheduled` become."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+    stages = importlib.import_module("flambeau.compiler.stages")
+    options = importlib.import_module("flambeau.compiler.options").Options(fuse=True)
+    folder.mkdir(parents=True, exist_ok=False)
+    path = folder / "lowered.jsonl.gz"
+    stages.PROGRAM["kernels"] = recording(stages.PROGRAM["kernels"], path, set())
+    for graph in programs():
+        stages.run(graph, options)
+    with gzip.open(path, "at") as file:
+        file.writelines(json.dumps(row) + "\n" for row in scheduled())
+    return 0
+
+
+def programs() -> Iterator[Any]:
+    """The samples of every record in its dtypes, and random programs."""
+    import opgen
+    import random_graphs
+
+    for record in opgen.records():
+        for case in opgen.cases(record):
+            yield case.graph
+    for seed in range(150):
+        yield random_graphs.program(seed).graph
+
+
+def scheduled() -> Iterator[list[str]]:
+    """Nests of every kind under the schedule that is chosen for them and under ones drawn at random."""
+    import random
+
+    import schedule_cases
+
+    for kind in schedule_cases.PROGRAMS:
+        for case in schedule_cases.cases(kind):
+            rng = random.Random(f"{kind} {case.name}")
+            drawn = [schedule_cases.drawn(case, rng) for _ in range(12)]
+            for schedule in dict.fromkeys(x for x in (case.default, *drawn) if x is not None):
+                yield [f"{kind}: {case.name}: {schedule}", kind, case.described(schedule)]
+
+
 # ---- comparing ------------------------------------------------------------------------------------------------
 
 
@@ -135,6 +180,7 @@ def main() -> int:
     one = commands.add_parser("record")
     one.add_argument("folder", type=Path)
     one.add_argument("arguments", nargs="*", metavar="-- PYTEST ARGUMENTS")
+    commands.add_parser("lower").add_argument("folder", type=Path)
     two = commands.add_parser("compare")
     three = commands.add_parser("show")
     for command in (two, three):
@@ -144,6 +190,8 @@ def main() -> int:
     words = parser.parse_args()
     if words.command == "record":
         return record(words.folder, words.arguments)
+    if words.command == "lower":
+        return lower(words.folder)
     if words.command == "compare":
         return compare(words.before, words.after)
     return show(words.before, words.after, words.digest)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from flambeau.compiler.codegen.gpu.fold import Accumulator, fold_pairs
 from flambeau.compiler.codegen.gpu.points import GpuPoint, NestKernel, label_of
-from flambeau.compiler.codegen.loops.reduce import canonical
+from flambeau.compiler.codegen.reduce import canonical
 from flambeau.compiler.codegen.units import LoopNest
 from flambeau.compiler.codegen.values import Val
 from flambeau.compiler.kernel import KernelCall

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from flambeau.compiler.codegen.gpu.emitter import GpuEmitter
-from flambeau.compiler.codegen.loops.reduce import canonical
+from flambeau.compiler.codegen.reduce import canonical
 from flambeau.compiler.codegen.values import Number, Operand, Val
 from flambeau.dialects.orders import CHUNK, LANES
 from flambeau.dialects.size import Int, Size, ceil_div, maximum

@@ -12,10 +12,9 @@ from flambeau.compiler.codegen.fragment import Fragment
 from flambeau.compiler.codegen.gpu.emitter import GpuEmitter
 from flambeau.compiler.codegen.gpu.kernel import GpuKernel
 from flambeau.compiler.codegen.iteration_space import NestForm
-from flambeau.compiler.codegen.loops.reduce import canonical
+from flambeau.compiler.codegen.nest_place import NestPlace
 from flambeau.compiler.codegen.nest_rules import Source
 from flambeau.compiler.codegen.values import Val
-from flambeau.dialects.graph import Node
 from flambeau.dialects.size import Int, maximum
 
 #: Indices below this fit 32-bit arithmetic, which is several times faster.
@@ -41,7 +40,7 @@ class NestKernel(GpuKernel):
         return whole and as_large and all(x.is_identity and x.size == self.form.size for x in reads)
 
 
-class GpuPoint:
+class GpuPoint(NestPlace):
     """One element: `linear` is its row-major index in the nest, `row` the point of its row where the nest has rows.
 
     `values` holds what is known already: results of reductions, accumulators of a product. `leaves` holds operands
@@ -49,42 +48,35 @@ class GpuPoint:
     """
 
     def __init__(self, kernel: NestKernel, linear: Val, row: GpuPoint | None = None) -> None:
-        self.kernel, self.b, self.fragment = kernel, kernel.b, kernel.fragment
-        self.linear, self.row = linear, row
-        self.values: dict[int, Val] = {}
+        super().__init__(kernel.fragment, kernel.b)
+        self.kernel, self.linear, self.row = kernel, linear, row
         self.leaves: dict[Source, Val] = {}
 
-    def value(self, value: int) -> Val:
-        """The element of any value of the graph."""
-        source = self.fragment.sources[value]
-        node = self.fragment.member_of.get(source.root)
-        if node is None:
-            return self._leaf(source)
-        if self.row is not None and self._belongs_to_row(node, source.root):
-            return self.row.value(source.root)
-        if source.root not in self.values:
-            self.values.update(zip(node.results, self._compute(node), strict=True))
-        return self.values[source.root]
+    def needs(self, value: int) -> list[int]:
+        """All operands: a thread reads from memory in the order of the ops."""
+        root = self.fragment.sources[value].root
+        known = root in self.values or not self.computes(root)
+        return [] if known else list(self.fragment.member_of[root].operands)
+
+    def computes(self, root: int) -> bool:
+        node = self.fragment.member_of.get(root)
+        if node is None or self.row is None:
+            return node is not None
+        return not (self.fragment.folds(node) or self.fragment.is_row_level(root, self.kernel.form))
+
+    def held(self, root: int) -> Val:
+        assert self.row is not None, "a place that is a row computes all that it has"
+        return self.row.value(root)
+
+    def position(self) -> Val:
+        return self.linear
 
     def store(self, value: int, index: Val | int | None = None) -> None:
         """Write an output's element."""
         x = self.value(value)
         self.b.store(x, self.kernel.pointer(value, written=True), self.linear if index is None else index)
 
-    def _belongs_to_row(self, node: Node, root: int) -> bool:
-        return self.fragment.folds(node) or self.fragment.is_row_level(root, self.kernel.form)
-
-    def _compute(self, node: Node) -> tuple[Val, ...]:
-        """The results of a member."""
-        operands = [self.value(v) for v in node.operands]
-        if node.op.family.folds:  # nothing to fold: one step from the identity
-            monoid, dtype = node.op.lower, self.fragment.avals[node.results[0]].dtype
-            once = monoid.combine(self.b, self.b.const(monoid.identity(dtype), operands[0]), operands[0])
-            return (canonical(self.b, once),)
-        with self.b.at(self.linear):
-            return node.op.run_lower(self.b, operands, node.attrs)
-
-    def _leaf(self, source: Source) -> Val:
+    def leaf(self, value: int, source: Source) -> Val:
         if source not in self.leaves:
             self.leaves[source] = self._read(source)
         return self.leaves[source]

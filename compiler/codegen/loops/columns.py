@@ -14,8 +14,8 @@ from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.iteration_space import NestForm
 from flambeau.compiler.codegen.loops.nest import Nest, Writer
 from flambeau.compiler.codegen.loops.points import Point, Row
-from flambeau.compiler.codegen.loops.reduce import Reduction, canonical, walk_pairs
 from flambeau.compiler.codegen.loops.rows import finish, fold_columns, short_columns, store_point, sweep
+from flambeau.compiler.codegen.reduce import Reduction, canonical, walk_pairs
 from flambeau.compiler.codegen.units import LoopNest, Parts
 from flambeau.compiler.kernel import KernelCall, Operand
 from flambeau.compiler.schedules.kinds import Columns, Rows

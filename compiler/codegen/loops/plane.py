@@ -8,8 +8,8 @@ from __future__ import annotations
 from math import prod
 
 from flambeau.compiler.codegen.emitter import Val
-from flambeau.compiler.codegen.loops.reduce import canonical
 from flambeau.compiler.codegen.loops.windowed import Windowed
+from flambeau.compiler.codegen.reduce import canonical
 from flambeau.dialects.size import Int
 
 

@@ -12,28 +12,13 @@ from typing import NamedTuple
 from flambeau.compiler.codegen.access import StridedView
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.loops.nest import Access, Nest, index_value
-from flambeau.compiler.codegen.loops.reduce import canonical
 from flambeau.compiler.codegen.loops.space import ColumnLoop
-from flambeau.compiler.codegen.nest_rules import Source, read_operands
+from flambeau.compiler.codegen.nest_place import NestPlace
+from flambeau.compiler.codegen.nest_rules import Source
 from flambeau.dialects.graph import Node
 
 #: Gives the linear index of the lanes being computed, on demand.
 Position = Callable[[], Val]
-
-
-def post_order(root: int, below: Callable[[int], list[int]]) -> list[int]:
-    """What `root` needs, operands first, without recursion: chains of ops are long."""
-    order: dict[int, None] = {}
-    pending = [(root, iter(below(root)))]
-    while pending:
-        value, rest = pending[-1]
-        deeper = next((v for v in rest if v not in order), None)
-        if deeper is not None:
-            pending.append((deeper, iter(below(deeper))))
-        else:
-            order[value] = None
-            pending.pop()
-    return list(order)[:-1]
 
 
 class Tile(NamedTuple):
@@ -43,13 +28,13 @@ class Tile(NamedTuple):
     base: Val
 
 
-class Row:
+class Row(NestPlace):
     """One row (or, where the nest is flat, the whole kernel): scalars of `row`, an i64, or None for a flat nest."""
 
     def __init__(self, nest: Nest, row: Val | None) -> None:
+        super().__init__(nest.fragment, nest.b)
         self.nest, self.row = nest, row
         self.lines = nest.b.here()
-        self.values: dict[int, Val] = {}
         self.tiles: dict[tuple[int, StridedView], Tile] = {}
         self.points: list[Point] = []  # the elements of a row that is held in registers
         self.bases: dict[Access, Val | None] = {}
@@ -99,45 +84,28 @@ class Row:
         return total
 
     def value(self, value: int) -> Val:
-        """A scalar that every column of the row shares."""
-        if value not in self.values:
-            with self.nest.b.into(self.lines):
-                for root in post_order(self.nest.fragment.sources[value].root, self._operands):
-                    self.values[root] = self._compute(root)
-                self.values[value] = self._compute(value)
-        return self.values[value]
+        """A scalar that every column of the row shares, written in front of what asks for it."""
+        if value in self.values:
+            return self.values[value]
+        with self.nest.b.into(self.lines):
+            return super().value(value)
 
-    def _operands(self, root: int) -> list[int]:
-        """The members that the row's value `root` reads and that are not known yet."""
-        fragment = self.nest.fragment
-        node = fragment.member_of.get(root)
-        if node is None or root in self.values:
-            return []
-        roots = [fragment.sources[v].root for v in read_operands(node)]
-        return [r for r in roots if r in fragment.member_of and r not in self.values]
+    def member(self, node: Node, root: int) -> Val:
+        return self._gather(node) if node.op.family.reads_table else super().member(node, root)
 
-    def _compute(self, value: int) -> Val:
-        nest, fragment = self.nest, self.nest.fragment
-        root, layout = fragment.sources[value]
-        node = fragment.member_of.get(root)
-        if node is None:
-            return self._leaf(value, root, layout)
-        if root in self.values:
-            return self.values[root]
-        if node.op.family.reads_table:
-            return self._gather(node)
-        made = compute(nest, node, [self.value(v) for v in node.operands], self.position, None)
-        return _noted(self.values, node, made)[root]
-
-    def _leaf(self, value: int, root: int, layout: StridedView) -> Val:
-        producer = self.nest.fragment.producers.get(root)
+    def leaf(self, value: int, source: Source) -> Val:
+        root, layout = source
+        producer = self.fragment.producers.get(root)
         if layout.is_uniform and (producer is None or producer.op.name == "constant"):
             return self.nest.uniform_value(value)
         if producer is not None:
             return index_value(self.nest, producer, self._index_base(layout))
         access = self.nest.access(root, layout)
         base = self.base(access)
-        return self.nest.b.load(access.pointer, 0 if base is None else base, self.nest.fragment.avals[root].dtype.mlir)
+        return self.nest.b.load(access.pointer, 0 if base is None else base, self.fragment.avals[root].dtype.mlir)
+
+    def report(self, node: Node, failed: Val) -> None:
+        self.nest.report(node, failed, self.position())
 
     def _index_base(self, layout: StridedView) -> Val:
         return index_base(self, layout, self.nest.walk(layout)[0])
@@ -162,7 +130,7 @@ class Row:
         )
 
 
-class Point:
+class Point(NestPlace):
     """The elements of a row in columns `col`, `col + 1`, ... of one vector; `mask` says which exist (None: all).
 
     `block` is (first column, distance from it) where `col` belongs to a block of 64 columns that are computed together.
@@ -171,10 +139,10 @@ class Point:
     def __init__(
         self, row: Row, col: Val, lanes: int, mask: Val | None = None, block: tuple[Val, int] | None = None
     ) -> None:
+        super().__init__(row.fragment, row.b)
         self.row, self.col, self.lanes, self.mask = row, col, lanes, mask
         self.block, self.shift = block or (col, 0)
         self.nest = row.nest
-        self.values: dict[int, Val] = {}
         self.leaves: dict[tuple[int, StridedView], Val] = {}
         self._columns: Val | None = None
 
@@ -194,52 +162,31 @@ class Point:
         """The index of the first lane in a buffer that runs along the columns."""
         return self.col if base is None else self.nest.b.add(base, self.col)
 
-    def value(self, value: int) -> Val:
-        """The elements of a value; a scalar where all lanes share one."""
-        if value not in self.values:
-            for root in post_order(self.nest.fragment.sources[value].root, self._operands):
-                self.values[root] = self._compute(root)
-            self.values[value] = self._compute(value)
-        return self.values[value]
-
-    def _operands(self, root: int) -> list[int]:
-        """The members that the element `root` is computed from and that are not known yet."""
-        fragment = self.nest.fragment
-        if root in self.values or not self._is_computed(root):
-            return []
-        roots = [fragment.sources[v].root for v in read_operands(fragment.member_of[root])]
-        return [r for r in roots if r not in self.values and self._is_computed(r)]
-
-    def _is_computed(self, root: int) -> bool:
-        """Whether the element `root` is computed here: not a leaf, nor shared by the row, nor read back from memory."""
+    def computes(self, root: int) -> bool:
         nest = self.nest
-        node = nest.fragment.member_of.get(root)
-        if node is None or nest.fragment.folds(node) or nest.fragment.is_row_level(root, nest.form):
+        node = self.fragment.member_of.get(root)
+        if node is None or self.fragment.folds(node) or self.fragment.is_row_level(root, nest.form):
             return False
         return root in nest.storing or (root not in nest.kept and root not in nest.stored)
 
-    def _compute(self, value: int) -> Val:
-        nest = self.nest
-        root, layout = nest.fragment.sources[value]
-        node = nest.fragment.member_of.get(root)
-        if node is None:
-            return self._leaf(value, Source(root, layout))
-        if nest.fragment.folds(node) or nest.fragment.is_row_level(root, nest.form):
+    def held(self, root: int) -> Val:
+        nest, dtype = self.nest, self.fragment.avals[root].dtype.mlir
+        if self.fragment.folds(self.fragment.member_of[root]) or self.fragment.is_row_level(root, nest.form):
             return self.row.value(root)
-        return self.values[root] if root in self.values else self._member(node, root)
+        if root in nest.kept:
+            return nest.b.load(nest.kept[root], self.col, dtype, self.lanes, self.mask)
+        return nest.b.load(nest.output(root), self.index(self.row.start()), dtype, self.lanes, self.mask)
 
-    def _member(self, node: Node, root: int) -> Val:
-        dtype = self.nest.fragment.avals[root].dtype.mlir
-        if root in self.nest.kept and root not in self.nest.storing:
-            return self.nest.b.load(self.nest.kept[root], self.col, dtype, self.lanes, self.mask)
-        if root in self.nest.stored and root not in self.nest.storing:
-            return self.nest.b.load(self.nest.output(root), self.index(self.row.start()), dtype, self.lanes, self.mask)
-        if node.op.family.reads_table:
-            return self._gather(node)
-        made = compute(self.nest, node, [self.value(v) for v in node.operands], self.position, self.mask)
-        return _noted(self.values, node, made)[root]
+    def member(self, node: Node, root: int) -> Val:
+        return self._gather(node) if node.op.family.reads_table else super().member(node, root)
 
-    def _leaf(self, value: int, source: Source) -> Val:
+    def report(self, node: Node, failed: Val) -> None:
+        where = self.position()
+        failed = self.b.splat(failed, where.lanes)
+        self.nest.report(node, failed if self.mask is None else self.b.and_(failed, self.mask), where)
+
+    def leaf(self, value: int, source: Source) -> Val:
+        """The elements of a value that lies in memory, or an iota's; a scalar where all lanes share one."""
         nest = self.nest
         root, layout = source
         producer = nest.fragment.producers.get(root)
@@ -366,30 +313,6 @@ class Point:
     def store(self, x: Val, pointer: Val, index: Val) -> None:
         """Write to adjacent elements from `index` on."""
         self.nest.b.store(self.nest.b.splat(x, self.lanes), pointer, index, self.mask)
-
-
-def _noted(values: dict[int, Val], node: Node, made: tuple[Val, ...]) -> dict[int, Val]:
-    """`values` with what a member gave: it is emitted once for all of its results."""
-    for v, x in zip(node.results, made, strict=True):
-        values.setdefault(v, x)
-    return values
-
-
-def compute(nest: Nest, node: Node, operands: list[Val], position: Position, mask: Val | None) -> tuple[Val, ...]:
-    """Emit one member on the given operands: its results. `position()` gives the linear index of the lanes."""
-    b = nest.b
-    if node.op.family.folds:  # nothing to fold: one step from the identity
-        monoid, dtype = node.op.lower, nest.fragment.avals[node.results[0]].dtype
-        return (canonical(b, monoid.combine(b, b.const(monoid.identity(dtype), operands[0]), operands[0])),)
-    if node.op.family.is_placed:
-        with b.at(position()):
-            return node.op.run_lower(b, operands, node.attrs)
-    if node.op.fallible and node.op.fails is not None:
-        failed = node.op.fails(b, *operands, *node.attrs)
-        where = position()
-        failed = b.splat(failed, where.lanes)
-        nest.report(node, failed if mask is None else b.and_(failed, mask), where)
-    return node.op.run_lower(b, operands, node.attrs)
 
 
 def checked_index(nest: Nest, node: Node, index: Val, position: Position, mask: Val | None) -> Val:

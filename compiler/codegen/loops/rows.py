@@ -13,8 +13,8 @@ from flambeau.compiler.codegen.emitter import Emitter, Val
 from flambeau.compiler.codegen.fragment import Fragment
 from flambeau.compiler.codegen.loops.nest import Nest
 from flambeau.compiler.codegen.loops.points import Point, Row
-from flambeau.compiler.codegen.loops.reduce import Reduction
 from flambeau.compiler.codegen.loops.tiles import emit_tiles
+from flambeau.compiler.codegen.reduce import Reduction
 from flambeau.compiler.codegen.units import LoopNest
 from flambeau.compiler.kernel import KernelCall
 from flambeau.compiler.schedules.kinds import Points, Rows

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from flambeau.compiler.codegen.emitter import Emitter, Val
 from flambeau.compiler.codegen.fragment import Fragment
 from flambeau.compiler.codegen.iteration_space import NestForm
-from flambeau.compiler.codegen.loops.reduce import canonical
+from flambeau.compiler.codegen.reduce import canonical
 from flambeau.compiler.codegen.units import LoopNest, Parts
 from flambeau.compiler.kernel import KernelCall, KernelSource, Operand
 from flambeau.compiler.schedules.kinds import Scan

@@ -16,8 +16,8 @@ from flambeau.compiler.codegen.emitter import Emitter, Val
 from flambeau.compiler.codegen.fragment import Fragment
 from flambeau.compiler.codegen.iteration_space import NestForm
 from flambeau.compiler.codegen.loops.plane import Pick, Put, WindowSums
-from flambeau.compiler.codegen.loops.reduce import canonical
 from flambeau.compiler.codegen.loops.windowed import Windowed
+from flambeau.compiler.codegen.reduce import canonical
 from flambeau.compiler.codegen.units import LoopNest, Parts
 from flambeau.compiler.schedules.kinds import Windows
 from flambeau.dialects.size import Int, maximum

@@ -6,7 +6,7 @@ In: a nest of one op. Out: the call of its kernel, whose items a subclass writes
 from __future__ import annotations
 
 from flambeau.compiler.codegen.emitter import Emitter, Val
-from flambeau.compiler.codegen.loops.reduce import canonical
+from flambeau.compiler.codegen.reduce import canonical
 from flambeau.compiler.codegen.units import LoopNest
 from flambeau.compiler.kernel import KernelCall, Operand
 from flambeau.compiler.schedules.kinds import Windows

@@ -1,6 +1,6 @@
 """Folding in the order that docs/architecture.md fixes: 64 lanes, chunks of 4096, pairs.
 
-In: the registers of a chunk, or partial results in memory. Out: text that folds them. Next: `rows.py`.
+In: the registers of a chunk, or partial results in memory. Out: text that folds them. Next: `loops/rows.py`, `gpu/fold.py`.
 """
 
 from __future__ import annotations
