@@ -1,10 +1,18 @@
 """Process replay: what two runs lowered is compared cluster by cluster."""
 
 import gzip
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
+
+import symbolic
+from flambeau.compiler import stages
+from flambeau.compiler.options import Options
+from flambeau.dialects.dtypes import float32
+from flambeau.dialects.record import find
+from flambeau.dialects.size import symbol
 
 TOOL = Path(__file__).parent.parent / "tools" / "process_replay.py"
 PROGRAM = """
@@ -46,3 +54,15 @@ def test_a_difference_is_found_and_shown(tmp_path):
     shown = tool("show", before, after, changed[0]).stdout
     assert "+" in shown and "arith.subf" in shown
     assert tool("compare", before, tmp_path).returncode == 1  # nothing in common is no proof
+
+
+def test_what_is_recorded_asks_nothing_of_sizes(tmp_path, monkeypatch):
+    """A size that is printed asks for its value: then the program would be compiled for that alone."""
+    monkeypatch.syspath_prepend(TOOL.parent)
+    replay = importlib.import_module("process_replay")
+    graph = symbolic.record(lambda x: find("exp")(x) + 1.0, ((symbol(0), 5), float32), hints=(40,))
+    before = stages.run(graph, Options())
+    monkeypatch.setitem(stages.PROGRAM, "kernels", replay.recording(stages.kernels, tmp_path / "0.jsonl.gz", set()))
+    after = stages.run(graph, Options())
+    assert list(replay.rows(tmp_path / "0.jsonl.gz"))
+    assert after.asked.guards == before.asked.guards
