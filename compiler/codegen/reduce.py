@@ -7,26 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from flambeau.compiler.codegen.emitter import Emitter, Val
+from flambeau.compiler.codegen.fragment import Fragment
+from flambeau.compiler.codegen.memory import Index
 from flambeau.compiler.codegen.values import float_bits
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Node
 from flambeau.dialects.orders import LANES
 from flambeau.dialects.record import Monoid
+from flambeau.dialects.size import Int, Size
 from flambeau.dialects.tape.nan import canonical_nan
 
 
 @dataclass(frozen=True)
-class Reduction:
-    """One reduction being emitted: its node, monoid and element type."""
+class MonoidFold:
+    """A fold being emitted, on whatever machine: its monoid and element type."""
 
-    node: Node
+    monoid: Monoid
     dtype: DType
-
-    @property
-    def monoid(self) -> Monoid:
-        return self.node.op.lower
 
     def identity(self, b: Emitter, lanes: int = 1) -> Val:
         return b.const(self.monoid.identity(self.dtype), self.dtype.mlir, lanes)
@@ -34,6 +34,41 @@ class Reduction:
     def combine(self, b: Emitter, x: Val, y: Val) -> Val:
         """One step, on elements or on lanes (keys are integers: the same monoid)."""
         return self.monoid.combine(b, x, y)
+
+    def fold_pairs(
+        self,
+        b: Emitter,
+        pointer: Val,
+        count: Val | Int,
+        most: int = 0,
+        at: Callable[[Val], Val] = lambda slot: slot,
+    ) -> None:
+        """Combine `count` (at least 1) partial results pairwise, in place, until one is left in slot 0: slot k is element
+        `at(k)` of `pointer`. `most`: see `walk_pairs`."""
+
+        def combine(left: Val, right: Val, into: Val) -> None:
+            x, y = (b.load(pointer, at(slot), self.dtype.mlir) for slot in (left, right))
+            b.store(self.combine(b, x, y), pointer, at(into))
+
+        def carry(last: Val, into: Val) -> None:
+            b.store(b.load(pointer, at(last), self.dtype.mlir), pointer, at(into))
+
+        walk_pairs(b, count, combine, carry, most)
+
+    def result(self, b: Emitter, pointer: Val, slot: Index = 0) -> Val:
+        """What is left when pairs are folded."""
+        return canonical(b, b.load(pointer, slot, self.dtype.mlir))
+
+
+@dataclass(frozen=True)
+class Reduction(MonoidFold):
+    """One that is all of a node of a fragment."""
+
+    node: Node
+
+    @classmethod
+    def of(cls, fragment: Fragment, node: Node) -> Reduction:
+        return cls(node.op.lower, fragment.avals[node.operands[0]].dtype, node)
 
     # ---- lanes: extremes of floats are folded as integers in the same order -----------------------------------
 
@@ -82,19 +117,6 @@ class Reduction:
             x = self.combine(b, low, b.slice_lanes(x, half, half)) if count > half else low
         return self._leave(b, x)
 
-    def fold_pairs(self, b: Emitter, pointer: Val, count: Val) -> Val:
-        """Combine `count` (at least 1) partial results at `pointer` pairwise, in place."""
-
-        def combine(left: Val, right: Val, into: Val) -> None:
-            x = self.combine(b, b.load(pointer, left, self.dtype.mlir), b.load(pointer, right, self.dtype.mlir))
-            b.store(x, pointer, into)
-
-        def carry(last: Val, into: Val) -> None:
-            b.store(b.load(pointer, last, self.dtype.mlir), pointer, into)
-
-        walk_pairs(b, count, combine, carry)
-        return canonical(b, b.load(pointer, 0, self.dtype.mlir))
-
 
 def canonical(b: Emitter, x: Val) -> Val:
     """The result of a fold, a NaN being the canonical one: which of several NaNs comes first, code generators decide."""
@@ -121,17 +143,36 @@ def _flip_negative(b: Emitter, bits: Val) -> Val:
 
 def walk_pairs(
     b: Emitter,
-    count: Val,
+    count: Val | Int,
     combine: Callable[[Val, Val, Val], None],
     carry: Callable[[Val, Val], None],
+    most: int = 0,
 ) -> None:
-    """The pairwise tree over slots 0..count-1: combine(2i, 2i+1, into i); an odd last slot is carried over."""
-    with b.loop(0, b.bit_length(b.sub(count, 1)), carried=[count]) as level:
-        (left,) = level.args
-        half = b.shru(left, 1)
-        with b.loop(0, half) as pair:
-            first = b.shl(pair.index, 1)
-            combine(first, b.add(first, 1), pair.index)
-        with b.if_(b.cmp("ne", b.and_(left, 1), 0)):
-            carry(b.sub(left, 1), half)
-        level.carry([b.shru(b.add(left, 1), 1)])
+    """The pairwise tree over slots 0..count-1: combine(2i, 2i+1, into i); an odd last slot is carried over.
+
+    Levels are a loop, or text one after the other: of a count that is known, and of one that is no more than `most`.
+    """
+    if isinstance(count, Val):
+        with b.loop(0, b.bit_length(b.sub(count, 1)), carried=[count]) as level:
+            level.carry([_halved(b, level.args[0], combine, carry)])
+        return
+    left: Val | int = b.const(count, "i64") if isinstance(count, Size) else count
+    most = most if isinstance(count, Size) else count
+    while most > 1:  # with one left, another level changes nothing
+        left, most = _halved(b, left, combine, carry), -(-most // 2)
+
+
+def _halved(b: Emitter, left: Any, combine: Callable[[Val, Val, Val], None], carry: Callable[[Val, Val], None]) -> Any:
+    """One level: how many slots of `left` (i64, or an int) there are then."""
+    is_known = isinstance(left, int)
+    half = left // 2 if is_known else b.shru(left, 1)
+    with b.loop(0, half) as pair:
+        first = b.shl(pair.index, 1)
+        combine(first, b.add(first, 1), pair.index)
+    if is_known:
+        if left % 2:
+            carry(b.const(left - 1, "i64"), b.const(half, "i64"))
+        return half + left % 2
+    with b.if_(b.cmp("ne", b.and_(left, 1), 0)):
+        carry(b.sub(left, 1), half)
+    return b.shru(b.add(left, 1), 1)

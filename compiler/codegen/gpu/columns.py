@@ -6,14 +6,12 @@ nest whose form is "columns", and its schedule. Out: its launch. Next: `points.p
 
 from __future__ import annotations
 
-from flambeau.compiler.codegen.gpu.fold import Accumulator, fold_pairs
 from flambeau.compiler.codegen.gpu.points import GpuPoint, NestKernel, label_of
-from flambeau.compiler.codegen.reduce import canonical
+from flambeau.compiler.codegen.reduce import Reduction
 from flambeau.compiler.codegen.units import LoopNest
 from flambeau.compiler.codegen.values import Val
 from flambeau.compiler.kernel import KernelCall
 from flambeau.compiler.schedules.kinds import GpuColumns
-from flambeau.dialects.graph import Node
 from flambeau.dialects.orders import CHAIN
 from flambeau.dialects.size import ceil_div, maximum
 
@@ -27,14 +25,13 @@ class _Columns:
     def __init__(self, nest: LoopNest, schedule: GpuColumns) -> None:
         self.fragment, self.form = fragment, form = nest.fragment, nest.form
         self.width, self.workers, self.room = schedule.width, schedule.workers, schedule.room
-        self.nodes = [n for n in fragment.members if fragment.folds(n)]
+        self.folds = [Reduction.of(fragment, n) for n in fragment.members if fragment.folds(n)]
         self.elements = [v for v in fragment.graph.outputs if fragment.size(v) == form.size]
         self.chains = maximum(1, ceil_div(form.count, CHAIN))
-        dtypes = [fragment.avals[n.results[0]].dtype for n in self.nodes]
         self.kernel = NestKernel(fragment, form, self.width * self.workers)
         self.b = b = self.kernel.b
-        self.parts = [b.shared(self.room * self.width, d.mlir) for d in dtypes]
-        self.identities = [b.const(n.op.lower.identity(d), d.mlir) for n, d in zip(self.nodes, dtypes, strict=True)]
+        self.parts = [b.shared(self.room * self.width, fold.dtype.mlir) for fold in self.folds]
+        self.identities = [fold.identity(b) for fold in self.folds]
         self.count, self.columns = self.kernel.extent(form.count), self.kernel.extent(form.columns)
         self.x, self.worker = b.rem_unsigned(b.thread(), self.width), b.div_unsigned(b.thread(), self.width)
         self.column = b.add(b.mul(b.block(), self.width), self.x)
@@ -47,8 +44,8 @@ class _Columns:
             self._chain(chains.index)
         b.barrier()
         with b.if_(b.and_(exists, b.cmp("eq", self.worker, 0))):
-            for node, part in zip(self.nodes, self.parts, strict=True):
-                self._finish(node, part)
+            for fold, part in zip(self.folds, self.parts, strict=True):
+                self._finish(fold, part)
         grid = (ceil_div(form.columns, self.width), form.batch, 1)
         return self.kernel.launch(label_of(self.fragment), grid, self.kernel.overwrites)
 
@@ -59,23 +56,21 @@ class _Columns:
         with b.loop(start, b.minimum(self.count, b.add(start, CHAIN)), 1, self.identities) as rows:
             row = b.add(b.mul(self.batch, self.count), rows.index)
             point = GpuPoint(self.kernel, b.add(b.mul(row, self.columns), self.column))
-            operands = [point.value(n.operands[0]) for n in self.nodes]
+            operands = [point.value(fold.node.operands[0]) for fold in self.folds]
             for v in self.elements:
                 point.value(v)
             for v in self.elements:
                 point.store(v)
-            rows.carry([n.op.lower.combine(b, t, x) for n, t, x in zip(self.nodes, rows.args, operands, strict=True)])
+            rows.carry([fold.combine(b, t, x) for fold, t, x in zip(self.folds, rows.args, operands, strict=True)])
         for part, total in zip(self.parts, rows.results, strict=True):
             b.store(total, part, self._at(chain))
 
     def _at(self, chain: Val) -> Val:
         return self.b.add(self.b.mul(chain, self.width), self.x)
 
-    def _finish(self, node: Node, part: Val) -> None:
-        b, (result,) = self.b, node.results
-        dtype = self.fragment.avals[result].dtype
-        fold = Accumulator(node.op.lower.identity(dtype), dtype.mlir, node.op.lower.combine)
-        fold_pairs(b, fold, part, self.chains, self.room, self._at)
+    def _finish(self, fold: Reduction, part: Val) -> None:
+        b, (result,) = self.b, fold.node.results
+        fold.fold_pairs(b, part, self.chains, self.room, self._at)
         if result in self.fragment.graph.outputs:
             at = b.add(b.mul(self.batch, self.columns), self.column)
-            b.store(canonical(b, b.load(part, self.x, dtype.mlir)), self.kernel.pointer(result, written=True), at)
+            b.store(fold.result(b, part, self.x), self.kernel.pointer(result, written=True), at)

@@ -13,10 +13,11 @@ from flambeau.compiler.codegen.access import merge
 from flambeau.compiler.codegen.expand import expand
 from flambeau.compiler.codegen.fragment import Fragment
 from flambeau.compiler.codegen.gpu.columns import lower_columns
-from flambeau.compiler.codegen.gpu.fold import Accumulator, FoldWriter
+from flambeau.compiler.codegen.gpu.fold import FoldWriter
 from flambeau.compiler.codegen.gpu.points import GpuPoint, NestKernel, label_of, refuse_unsupported
 from flambeau.compiler.codegen.loops.phases import Stages
 from flambeau.compiler.codegen.nest_rules import Source
+from flambeau.compiler.codegen.reduce import Reduction
 from flambeau.compiler.codegen.units import Cut, LoopNest, Parts, joined
 from flambeau.compiler.codegen.values import Val
 from flambeau.compiler.kernel import Cluster, KernelCall
@@ -184,15 +185,11 @@ def _compute_row(row: GpuPoint, stages: Stages, stage: int) -> None:
 
 def _fold_stage(kernel: NestKernel, row: GpuPoint, start: Val, fold: FoldWriter, nodes: list[Node]) -> dict[int, Val]:
     """The results of reductions that depend on the same earlier ones, folded in one pass."""
-    b, avals = kernel.b, kernel.fragment.avals
+    b = kernel.b
 
     def step(column: Val, totals):
         point = GpuPoint(kernel, b.add(start, column), row)
         return [n.op.lower.combine(b, t, point.value(n.operands[0])) for n, t in zip(nodes, totals, strict=True)]
 
-    results = fold.run([_accumulator(n, avals[n.results[0]].dtype) for n in nodes], step)
+    results = fold.run([Reduction.of(kernel.fragment, n) for n in nodes], step)
     return {n.results[0]: x for n, x in zip(nodes, results, strict=True)}
-
-
-def _accumulator(node: Node, dtype) -> Accumulator:
-    return Accumulator(node.op.lower.identity(dtype), dtype.mlir, node.op.lower.combine)

@@ -10,17 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flambeau.compiler.codegen.gpu.fold import Accumulator, FoldWriter
+from flambeau.compiler.codegen.gpu.fold import FoldWriter
 from flambeau.compiler.codegen.gpu.kernel import GpuKernel
 from flambeau.compiler.codegen.products.cut import is_dense
 from flambeau.compiler.codegen.products.kernel import evaluate
 from flambeau.compiler.codegen.products.operands import Contraction, Factor, MatrixAccess, read
+from flambeau.compiler.codegen.reduce import MonoidFold
 from flambeau.compiler.codegen.units import Cut, Parts, ProductNest, joined
 from flambeau.compiler.codegen.values import Val
 from flambeau.compiler.kernel import Cluster, KernelCall
 from flambeau.compiler.schedules.kinds import GpuProduct, GpuVectorProduct
 from flambeau.compiler.targets import Target
 from flambeau.dialects.orders import BLOCK, LANES
+from flambeau.dialects.record import find
 from flambeau.dialects.size import Int, ceil_div, maximum
 
 
@@ -121,7 +123,7 @@ def _vector(c: Contraction, schedule: GpuVectorProduct) -> KernelCall:
         x, y = kernel.factor(c.lhs, lhs, row, k), kernel.factor(c.rhs, rhs, k, column)
         return [b.fma(x, y, totals[0])]
 
-    addition = Accumulator(0.0, c.dtype.mlir, lambda b, x, y: b.add(x, y))
+    addition = MonoidFold(find("sum").lower, c.dtype)
     (product,) = FoldWriter(b, c.k, kernel.k, schedule.room).run([addition], step)
     with b.if_(b.cmp("eq", b.thread(), 0)):
         kernel.finish(product, batch, row, column)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from flambeau.compiler import families
 from flambeau.compiler.codegen.access import StridedView, merge
+from flambeau.compiler.codegen.emitter import Emitter
 from flambeau.compiler.codegen.fragment import Fragment
-from flambeau.compiler.codegen.gpu.emitter import GpuEmitter
 from flambeau.compiler.codegen.gpu.kernel import GpuKernel
 from flambeau.compiler.codegen.iteration_space import NestForm
 from flambeau.compiler.codegen.nest_place import NestPlace
@@ -111,7 +111,7 @@ class GpuPoint(NestPlace):
         return self.linear
 
 
-def strided_index(b: GpuEmitter, linear: Val, dims: list[tuple[Int, Int]], span: Int) -> Val:
+def strided_index(b: Emitter, linear: Val, dims: list[tuple[Int, Int]], span: Int) -> Val:
     """Sum of stride times coordinate, where `linear` counts through the extents of `dims`, outermost first."""
     left = b.truncate(linear, "i32") if span < _NARROW else linear
     total: Val | None = None

@@ -27,7 +27,7 @@ def lower_chunks(unit: LoopNest, schedule: Rows) -> Parts:
     """Few long rows: chunks of 4096 columns in parallel, then one combine per reduction."""
     nest, form = Nest(unit, schedule, schedule.recompute), unit.form
     b, count = nest.b, ceil_div(form.count, CHUNK)
-    folds = [Reduction(n, unit.fragment.avals[n.operands[0]].dtype) for n in nest.stages.reductions[0]]
+    folds = [Reduction.of(unit.fragment, n) for n in nest.stages.reductions[0]]
     nest.storing = set(nest.stages.stores[0])
     partials = [nest.pointer(Operand("temp", k), written=True) for k in range(len(folds))]
     written = range(len(folds))
@@ -55,7 +55,8 @@ def _combine_rows(fold: Reduction, temp: int, rows: Int, count: Int, elements: i
     b = Writer()
     with b.apart(), b.loop(b.lo, b.hi) as row:
         slots = b.address(b.buffer(0), b.mul(row.index, b.dim(0)), fold.dtype.mlir)
-        b.store(fold.fold_pairs(b, slots, b.dim(0)), b.buffer(1), row.index)
+        fold.fold_pairs(b, slots, b.dim(0))
+        b.store(fold.result(b, slots), b.buffer(1), row.index)
     operands = (Operand("temp", temp), Operand("value", fold.node.results[0]))
     source = b.source(f"combine {fold.node.op.name}")
     return KernelCall(source, operands, (count,), n=rows, grain=maximum(1, elements // count), writes=(0, 1))
@@ -65,7 +66,7 @@ def lower_columns(unit: LoopNest, schedule: Columns) -> Parts:
     """Outer reductions: chains of 64 rows, blocks of columns in parallel; then the chains in pairs."""
     nest, form = Nest(unit, schedule), unit.form
     is_one, chains = form.count <= CHAIN, maximum(1, ceil_div(form.count, CHAIN))
-    folds = [Reduction(n, unit.fragment.avals[n.operands[0]].dtype) for n in nest.stages.reductions[0]]
+    folds = [Reduction.of(unit.fragment, n) for n in nest.stages.reductions[0]]
     nest.storing = set(nest.stages.stores[0])
     block = minimum(schedule.block, form.columns)
     blocks = ceil_div(form.columns, block)

@@ -137,7 +137,7 @@ def _pass(nest: Nest, row: Row, stage: int, schedule: Points | Rows) -> None:
     """One pass over the columns: the reductions and stores of a stage."""
     b = nest.b
     nest.stage, nest.storing = stage, set(nest.stages.stores[stage])
-    folds = [Reduction(n, nest.fragment.avals[n.operands[0]].dtype) for n in nest.stages.reductions[stage]]
+    folds = [Reduction.of(nest.fragment, n) for n in nest.stages.reductions[stage]]
     if nest.is_empty:
         row.values.update({fold.node.results[0]: fold.identity(b) for fold in folds})
         return
@@ -221,7 +221,8 @@ def _chunked(nest: Nest, row: Row, stage: int, cols: Val, folds: list[Reduction]
         for partial, result in zip(partials, results, strict=True):
             b.store(result, partial, chunk.index)
     for fold, partial in zip(folds, partials, strict=True):
-        row.values[fold.node.results[0]] = fold.fold_pairs(b, partial, chunks)
+        fold.fold_pairs(b, partial, chunks)
+        row.values[fold.node.results[0]] = fold.result(b, partial)
 
 
 def sweep(nest: Nest, lo: Val, hi: Val, copies: int, body: Callable[[Val, Val | None], None]) -> None:
