@@ -7,6 +7,7 @@ Next: `loops/phases.py`, `nest.py`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from flambeau.compiler import families
@@ -94,6 +95,15 @@ class Fragment(NestRules):
         """Whether all operands are inputs as they lie in memory, one element after the other."""
         sources = [self.sources[v] for v in node.operands]
         return all(s.layout.is_identity and s.root in self.graph.inputs for s in sources)
+
+    def takes_place(self, new: int, old: int, form: NestForm, reads: Iterable[StridedView]) -> bool:
+        """Whether every element of the output `new` lies where the nest has read that of the input `old`, which it reads through
+        `reads`, and nothing else of it: the two can be one buffer."""
+        avals = self.avals
+        if self.size(new) != form.size or not self.sources[new].layout.is_identity:
+            return False
+        as_large = (avals[old].size, avals[old].nbytes) == (avals[new].size, avals[new].nbytes)
+        return as_large and all(x.is_identity and x.size == form.size for x in reads)
 
     def leaf_values(self) -> list[int]:
         """Every value that some member, or an output, reads."""

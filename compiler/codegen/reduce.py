@@ -156,7 +156,7 @@ def walk_pairs(
         with b.loop(0, b.bit_length(b.sub(count, 1)), carried=[count]) as level:
             level.carry([_halved(b, level.args[0], combine, carry)])
         return
-    left: Val | int = b.const(count, "i64") if isinstance(count, Size) else count
+    left: Any = b.const(count, "i64") if isinstance(count, Size) else count
     most = most if isinstance(count, Size) else count
     while most > 1:  # with one left, another level changes nothing
         left, most = _halved(b, left, combine, carry), -(-most // 2)
@@ -165,7 +165,7 @@ def walk_pairs(
 def _halved(b: Emitter, left: Any, combine: Callable[[Val, Val, Val], None], carry: Callable[[Val, Val], None]) -> Any:
     """One level: how many slots of `left` (i64, or an int) there are then."""
     is_known = isinstance(left, int)
-    half = left // 2 if is_known else b.shru(left, 1)
+    half: Any = left // 2 if is_known else b.shru(left, 1)
     with b.loop(0, half) as pair:
         first = b.shl(pair.index, 1)
         combine(first, b.add(first, 1), pair.index)

@@ -32,7 +32,7 @@ class _Columns:
         self.b = b = self.kernel.b
         self.parts = [b.shared(self.room * self.width, fold.dtype.mlir) for fold in self.folds]
         self.identities = [fold.identity(b) for fold in self.folds]
-        self.count, self.columns = self.kernel.extent(form.count), self.kernel.extent(form.columns)
+        self.count, self.columns = self.kernel.number(form.count), self.kernel.number(form.columns)
         self.x, self.worker = b.rem_unsigned(b.thread(), self.width), b.div_unsigned(b.thread(), self.width)
         self.column = b.add(b.mul(b.block(), self.width), self.x)
         self.batch = b.block("y")
@@ -73,4 +73,4 @@ class _Columns:
         fold.fold_pairs(b, part, self.chains, self.room, self._at)
         if result in self.fragment.graph.outputs:
             at = b.add(b.mul(self.batch, self.columns), self.column)
-            b.store(fold.result(b, part, self.x), self.kernel.pointer(result, written=True), at)
+            b.store(fold.result(b, part, self.x), self.kernel.output(result), at)

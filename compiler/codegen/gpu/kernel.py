@@ -7,45 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from flambeau.compiler.codegen.arguments import KernelArguments
 from flambeau.compiler.codegen.gpu.emitter import GpuEmitter
 from flambeau.compiler.codegen.values import Val
-from flambeau.compiler.kernel import KernelCall, Launch, Operand
-from flambeau.dialects.size import Int, Size
+from flambeau.compiler.kernel import KernelCall, Launch
+from flambeau.dialects.size import Int
 
 #: The largest grid that every device takes.
 _GRID = (2**31 - 1, 65535, 65535)
 
 
-class GpuKernel:
-    """A kernel being written: which operand is which value, and the numbers of its launch."""
+class GpuKernel(KernelArguments):
+    """A kernel being written, and the numbers of its launch."""
 
     def __init__(self, threads: int) -> None:
-        self.b = GpuEmitter(threads, self._size)
-        self._pointers: dict[int, Val] = {}
-        self._operands: list[Operand] = []
-        self._writes: list[int] = []
-        self._dims: list[Int] = []
-        self._sizes: dict[Size, Val] = {}
+        super().__init__()
+        self.b = GpuEmitter(threads, lambda n: self.number(n, n))
 
-    def pointer(self, value: int, written: bool = False) -> Val:
-        """The memory of a value."""
-        if value not in self._pointers:
-            if written:
-                self._writes.append(len(self._operands))
-            self._operands.append(Operand("value", value))
-            self._pointers[value] = self.b.pointer(written)
-        return self._pointers[value]
+    def add_pointer(self, position: int, written: bool) -> Val:
+        return self.b.pointer(written)
 
-    def extent(self, number: Int) -> Val:
-        """`number` as a parameter of the kernel, so that its text serves other extents too."""
-        self._dims.append(number)
+    def add_number(self, position: int) -> Val:
         return self.b.extent()
-
-    def _size(self, number: Size) -> Val:
-        """A size among the numbers of the text, which is a parameter then."""
-        if number not in self._sizes:
-            self._sizes[number] = self.extent(number)
-        return self._sizes[number]
 
     def launch(
         self, label: str, grid: tuple[Int, Int, Int], overwrites: Callable[[int, int], bool] = lambda new, old: False
@@ -59,16 +42,16 @@ class GpuKernel:
             raise ValueError(
                 f"[gpu] kernel '{label}' needs a grid of {grid} blocks, more than {_GRID}. Split the array."
             )
-        values, written = [o.index for o in self._operands], set(self._writes)
-        pairs = [(w, r) for w in self._writes for r in range(len(values)) if r not in written]
+        values, written = [o.index for o in self.operands], list(self.writes.values())
+        pairs = [(w, r) for w in written for r in range(len(values)) if r not in written]
         in_place = tuple((w, r) for w, r in pairs if overwrites(values[w], values[r]))
         return Launch(
             self.b.source(label),
-            tuple(self._operands),
-            tuple(self._dims),
+            tuple(self.operands),
+            tuple(self.dims),
             n=grid[0] * grid[1] * grid[2],
             grain=1,
-            writes=tuple(self._writes),
+            writes=tuple(written),
             in_place=in_place,
             grid=grid,
             block=(self.b.threads, 1, 1),

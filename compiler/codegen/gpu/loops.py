@@ -20,7 +20,7 @@ from flambeau.compiler.codegen.nest_rules import Source
 from flambeau.compiler.codegen.reduce import Reduction
 from flambeau.compiler.codegen.units import Cut, LoopNest, Parts, joined
 from flambeau.compiler.codegen.values import Val
-from flambeau.compiler.kernel import Cluster, KernelCall
+from flambeau.compiler.kernel import Cluster, KernelCall, Operand
 from flambeau.compiler.schedules.kinds import GpuColumns, GpuPoints, GpuRows
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Node
@@ -56,7 +56,7 @@ def _map(nest: LoopNest, schedule: GpuPoints) -> KernelCall:
     """Some elements per thread: adjacent threads have adjacent ones."""
     form, threads, each = nest.form, schedule.threads, schedule.each
     kernel = NestKernel(nest.fragment, form, threads)
-    b, n = kernel.b, kernel.extent(form.size)
+    b, n = kernel.b, kernel.number(form.size)
     first = b.add(b.mul(b.block(), threads * each), b.thread())
     for k in range(each):
         linear = b.add(first, k * threads) if k else first
@@ -112,7 +112,7 @@ def _tiles(nest: LoopNest, schedule: GpuPoints) -> KernelCall:
     kernel = NestKernel(fragment, nest.form, schedule.threads)
     b = kernel.b
     batch, rows, columns = next(iter(turned.values()))
-    height, width = kernel.extent(rows), kernel.extent(columns)
+    height, width = kernel.number(rows), kernel.number(columns)
     x, y = b.rem_unsigned(b.thread(), side), b.div_unsigned(b.thread(), side)
     row0, column0 = b.mul(b.block("y"), side), b.mul(b.block("x"), side)
     base = b.mul(b.block("z"), b.mul(height, width))
@@ -126,7 +126,7 @@ def _tiles(nest: LoopNest, schedule: GpuPoints) -> KernelCall:
             with b.if_(b.and_(b.cmp("lt", row, height), b.cmp("lt", column, width))):
                 at = b.add(base, b.add(b.mul(column, height), row))
                 kernel.read.setdefault(source.root, set()).add(source.layout)
-                loaded = b.load(kernel.pointer(source.root), at, element)
+                loaded = b.load(kernel.pointer(Operand("value", source.root)), at, element)
                 b.store(loaded, tile, b.add(b.mul(local, pitch), x))
     b.barrier()
     for step in range(0, side, at_once):
@@ -151,7 +151,7 @@ def _rows(nest: LoopNest, schedule: GpuRows) -> KernelCall:
     fragment, form = nest.fragment, nest.form
     kernel = NestKernel(fragment, form, LANES * schedule.groups)
     b, stages = kernel.b, nest.stages(0)
-    length = kernel.extent(form.count)
+    length = kernel.number(form.count)
     row = GpuPoint(kernel, b.block())
     start = b.mul(b.block(), length)
     fold = FoldWriter(b, form.count, length, schedule.room)

@@ -18,7 +18,7 @@ from flambeau.compiler.codegen.products.operands import Contraction, Factor, Mat
 from flambeau.compiler.codegen.reduce import MonoidFold
 from flambeau.compiler.codegen.units import Cut, Parts, ProductNest, joined
 from flambeau.compiler.codegen.values import Val
-from flambeau.compiler.kernel import Cluster, KernelCall
+from flambeau.compiler.kernel import Cluster, KernelCall, Operand
 from flambeau.compiler.schedules.kinds import GpuProduct, GpuVectorProduct
 from flambeau.compiler.targets import Target
 from flambeau.dialects.orders import BLOCK, LANES
@@ -54,14 +54,13 @@ class _Product(GpuKernel):
     def __init__(self, c: Contraction, threads: int) -> None:
         super().__init__(threads)
         self.c = c
-        self.m, self.n, self.k = self.extent(c.m), self.extent(c.n), self.extent(c.k)
-        self._numbers: dict[tuple[MatrixAccess | None, str], Val] = {}
+        self.m, self.n, self.k = self.number(c.m), self.number(c.n), self.number(c.k)
 
     def base(self, x: MatrixAccess, batch: Val) -> Val:
         """Where a batch's part of an operand begins."""
         b, total, left = self.b, self.b.const(x.offset, "i64"), batch
         for axis in range(len(x.batch) - 1, -1, -1):
-            extent = self._number(None, f"batch {axis}", self.c.batch[axis])
+            extent = self.number(self.c.batch[axis], f"batch {axis}")
             at = b.rem_unsigned(left, extent) if axis else left
             total = b.add(total, self._times(at, x, f"batch {axis}", x.batch[axis]))
             left = b.div_unsigned(left, extent) if axis else left
@@ -70,7 +69,7 @@ class _Product(GpuKernel):
     def element(self, x: MatrixAccess, base: Val, row: Val, column: Val) -> Val:
         b = self.b
         at = b.add(self._times(row, x, "row", x.row), self._times(column, x, "column", x.column))
-        return b.load(self.pointer(x.value), b.add(base, at), x.dtype.mlir)
+        return b.load(self.pointer(Operand("value", x.value)), b.add(base, at), x.dtype.mlir)
 
     def bases(self, x: Factor, batch: Val) -> list[Val]:
         """Where a batch's part of each leaf of an operand begins."""
@@ -85,12 +84,7 @@ class _Product(GpuKernel):
         """`index` times the stride of an operand; strides 0 and 1 are in the text, others are dims."""
         if stride in (0, 1):
             return index if stride else self.b.const(0, "i64")
-        return self.b.mul(index, self._number(x, axis, stride))
-
-    def _number(self, x: MatrixAccess | None, axis: str, number: Int) -> Val:
-        if (x, axis) not in self._numbers:
-            self._numbers[x, axis] = self.extent(number)
-        return self._numbers[x, axis]
+        return self.b.mul(index, self.number(stride, (x, axis)))
 
     def finish(self, product: Val, batch: Val, row: Val, column: Val) -> None:
         """The epilogue of one element of the product, and its stores."""
@@ -99,7 +93,7 @@ class _Product(GpuKernel):
         values = evaluate(b, self.c.steps, [ref for _, ref, _ in self.c.outputs], lambda k: leaves[k], product)
         at = b.add(b.mul(b.add(b.mul(batch, self.m), row), self.n), column)
         for (v, _, _), x in zip(self.c.outputs, values, strict=True):
-            b.store(x, self.pointer(v, written=True), at)
+            b.store(x, self.output(v), at)
 
     def overwrites(self, new: int, old: int) -> bool:
         """An operand of the epilogue alone, read as densely as the product is written."""

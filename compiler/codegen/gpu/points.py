@@ -15,6 +15,7 @@ from flambeau.compiler.codegen.iteration_space import NestForm
 from flambeau.compiler.codegen.nest_place import NestPlace
 from flambeau.compiler.codegen.nest_rules import Source
 from flambeau.compiler.codegen.values import Val
+from flambeau.compiler.kernel import Operand
 from flambeau.dialects.size import Int, maximum
 
 #: Indices below this fit 32-bit arithmetic, which is several times faster.
@@ -33,11 +34,7 @@ class NestKernel(GpuKernel):
         """Whether `new`, an output, may take the buffer of the input `old`: see `GpuKernel.launch`. Every thread computes the
         elements in the same places of all outputs before it writes one of them, and every pass over a row ends at a
         barrier."""
-        avals, sources = self.fragment.avals, self.fragment.sources
-        whole = self.fragment.size(new) == self.form.size and sources[new].layout.is_identity
-        as_large = (avals[old].size, avals[old].nbytes) == (avals[new].size, avals[new].nbytes)
-        reads = self.read.get(old, set())
-        return whole and as_large and all(x.is_identity and x.size == self.form.size for x in reads)
+        return self.fragment.takes_place(new, old, self.form, self.read.get(old, ()))
 
 
 class GpuPoint(NestPlace):
@@ -74,7 +71,7 @@ class GpuPoint(NestPlace):
     def store(self, value: int, index: Val | int | None = None) -> None:
         """Write an output's element."""
         x = self.value(value)
-        self.b.store(x, self.kernel.pointer(value, written=True), self.linear if index is None else index)
+        self.b.store(x, self.kernel.output(value), self.linear if index is None else index)
 
     def leaf(self, value: int, source: Source) -> Val:
         if source not in self.leaves:
@@ -90,7 +87,7 @@ class GpuPoint(NestPlace):
         index = self._index(source.layout)
         if producer is not None:  # an iota, whose layout gives its coordinate
             return self.b.cast(index, element)
-        return self.b.load(self.kernel.pointer(source.root), index, element)
+        return self.b.load(self.kernel.pointer(Operand("value", source.root)), index, element)
 
     def _index(self, layout: StridedView) -> Val:
         """Where a layout's element lies in its root (i64)."""

@@ -7,12 +7,13 @@ Next: `points.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import reduce
 from typing import Any, NamedTuple
 
 from flambeau.compiler.codegen.access import StridedView
+from flambeau.compiler.codegen.arguments import KernelArguments
 from flambeau.compiler.codegen.emitter import Emitter, Val
 from flambeau.compiler.codegen.loops.space import ColumnLoop
 from flambeau.compiler.codegen.units import LoopNest
@@ -75,10 +76,11 @@ class Access(NamedTuple):
     inside: tuple[ColumnLoop, ...] = ()  # the loops that columns stand for where the access breaks inside of them
 
 
-class Nest:
+class Nest(KernelArguments):
     """State of one kernel being emitted. `extents` are the row loops; `cols` the innermost one."""
 
     def __init__(self, unit: LoopNest, schedule: Any, recompute: int = 0) -> None:
+        super().__init__()
         fragment = unit.fragment
         self.fragment, self.form, self.space = fragment, unit.form, unit.space
         self.placed = unit.placed  # output -> (buffer, where in it), if not the buffer of its own
@@ -86,20 +88,16 @@ class Nest:
         self.extents, self.cols, self.lanes = unit.space.extents, unit.space.cols, schedule.lanes
         self.walk, self.inside = unit.space.walk, unit.space.inside
         self.b = Writer(lambda n: self.number(n, n))
-        self.operands: list[Operand] = []
-        self.dims: list[Int] = []
         self.uniform: dict[int, Val] = {}
         self.accesses: dict[tuple, Access] = {}
         self.kept: dict[int, Val] = {}  # elements kept in scratch by an earlier stage
         self.stored: set[int] = set()  # elements that an earlier stage has written to their output
         self.storing: set[int] = set()  # elements that the current stage computes and writes
         self.scratch_of: dict[int, Val] = {}
-        self.writes: dict[int, int] = {}  # output value -> operand position
         self.stage = 0
         self.last_read: dict[int, int] = {}  # input -> last stage that reads it
         self.tables: set[int] = set()  # inputs read at computed places
         self.scratch: Int = 0
-        self._numbers: dict[object, Val] = {}
         self._code: Val | None = None
         self.top = self.b.here()
         self.streamed = {fragment.graph.outputs[k] for k in getattr(schedule, "streamed", ())}
@@ -125,28 +123,11 @@ class Nest:
 
     # ---- numbers and pointers ------------------------------------------------------------------------------
 
-    def number(self, n: Int, key: object = None) -> Val:
-        """A dim: a number known when the kernel is called. What is asked for again by `key` is the same dim."""
-        if key is not None and key in self._numbers:
-            return self._numbers[key]
-        self.dims.append(n)
-        found = self.b.dim(len(self.dims) - 1)
-        if key is not None:
-            self._numbers[key] = found
-        return found
+    def add_number(self, position: int) -> Val:
+        return self.b.dim(position)
 
-    def pointer(self, operand: Operand, *, written: bool = False) -> Val:
-        """The pointer of an operand; equal operands share one, except that what is written stands alone."""
-        if operand not in self.operands or written:
-            self.operands.append(operand)
-        return self.b.buffer(len(self.operands) - 1 if written else self.operands.index(operand))
-
-    def output(self, value: int) -> Val:
-        """The pointer that an output of the fragment is stored through."""
-        if value not in self.writes:
-            self.pointer(Operand("value", value), written=True)
-            self.writes[value] = len(self.operands) - 1
-        return self.b.buffer(self.writes[value])
+    def add_pointer(self, position: int, written: bool) -> Val:
+        return self.b.buffer(position)
 
     def scratch_for(self, value: int) -> Val:
         """Room for one row of a kept element."""
@@ -197,12 +178,6 @@ class Nest:
             if key[0] != "target":
                 found.setdefault(key[0], []).append(key[1])
         return found
-
-    def reads_only_itself(self, root: int, layouts: Mapping[int, list[StridedView]]) -> bool:
-        """Whether every element of the nest reads of this input only the element in its own place."""
-        return root not in self.tables and all(
-            x.is_identity and x.size == self.form.size for x in layouts.get(root, ())
-        )
 
     def _dynamic(self, layout: StridedView) -> Val | None:
         total = None

@@ -100,27 +100,24 @@ def label(fragment: Fragment) -> str:
 
 def in_place(nest: Nest) -> tuple[tuple[int, int], ...]:
     """(written, read) operand pairs that may share a buffer: the same elements, written no earlier than last read."""
-    fragment = nest.fragment
-    pairs = []
     layouts = nest.layouts()
-    for value, written in nest.writes.items():
-        whole = value in fragment.sources and value not in nest.placed and fragment.size(value) == nest.form.size
-        if whole and fragment.sources[value].layout.is_identity:
-            reads = range(len(nest.operands))
-            pairs += [(written, read) for read in reads if _may_overwrite(nest, value, read, layouts)]
-    return tuple(pairs)
+    return tuple(
+        (written, read)
+        for value, written in nest.writes.items()
+        if value in nest.fragment.sources and value not in nest.placed
+        for read in range(len(nest.operands))
+        if _may_overwrite(nest, value, read, layouts)
+    )
 
 
 def _may_overwrite(nest: Nest, value: int, read: int, layouts: Mapping[int, list[StridedView]]) -> bool:
     """Whether writing `value` may destroy the operand at position `read` element by element."""
-    operand, avals = nest.operands[read], nest.fragment.avals
+    operand = nest.operands[read]
     if operand.kind != "value" or operand.index not in nest.fragment.graph.inputs or operand.offset:
         return False
-    old, new = avals[operand.index], avals[value]
-    in_time = nest.last_read.get(operand.index, 0) <= nest.stages.value_stage(value)
-    return (
-        (old.size, old.nbytes) == (new.size, new.nbytes) and in_time and nest.reads_only_itself(operand.index, layouts)
-    )
+    if operand.index in nest.tables or nest.last_read.get(operand.index, 0) > nest.stages.value_stage(value):
+        return False
+    return nest.fragment.takes_place(value, operand.index, nest.form, layouts.get(operand.index, ()))
 
 
 def emit_row(nest: Nest, row: Row, schedule: Points | Rows) -> None:
