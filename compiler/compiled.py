@@ -27,6 +27,7 @@ from flambeau.dialects.graph import Graph
 from flambeau.dialects.locks import process_lock
 from flambeau.dialects.size import LEAST
 from flambeau.dialects.size_programs import fits
+from flambeau.runtime.imports import imported
 
 _lock = process_lock()
 
@@ -164,7 +165,7 @@ class Compiled:
         """The program, its kernels' addresses, and seconds that workers took. Where an op of others does not compile, it runs
         on the host. Where the program cannot be compiled for all sizes and `may_pin`, it serves only those at hand, and
         says why."""
-        from flambeau.compiler import stages  # a start from the caches does without
+        stages = imported("flambeau.compiler.stages")  # a start from the caches does without
 
         try:
             with Crew(options) as crew:

@@ -76,7 +76,8 @@ def strip(graph: Graph) -> Graph:
         if node.op in _IDENTITIES:
             same[node.results[0]] = operands[0]
         else:
-            nodes.append(Node(node.op, operands, node.attrs, node.results, node.loc))
+            is_same = operands == node.operands  # nearly always
+            nodes.append(node if is_same else Node(node.op, operands, node.attrs, node.results, node.loc))
     return Graph(
         graph.avals, graph.inputs, nodes, [same.get(v, v) for v in graph.outputs], dict(graph.updates), graph.sizes
     )

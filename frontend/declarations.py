@@ -18,7 +18,7 @@ from types import FunctionType
 from typing import Any
 
 from flambeau import border, missing, out
-from flambeau.importing import settled
+from flambeau.runtime.imports import settled
 from flambeau.runtime.recorder import Function, Tensor
 
 #: The namespaces that functions can name in `free`: modules below `flambeau`, "" being that itself.

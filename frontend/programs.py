@@ -7,7 +7,6 @@ Next: `assembly.py` for how traces become graphs, `expansions.py` for gradients.
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ContextDecorator
 from functools import partial
@@ -27,10 +26,10 @@ from flambeau.dialects.locks import process_lock
 from flambeau.dialects.size_guards import scope
 from flambeau.dialects.verify import verify
 from flambeau.engine import START
-from flambeau.importing import settled
 from flambeau.naming import told_of
 from flambeau.reach import History
 from flambeau.runtime import recorder
+from flambeau.runtime.imports import imported
 from flambeau.runtime.recorder import Program
 from flambeau.sizing import assembled, bound
 from flambeau.walk import walk
@@ -47,10 +46,7 @@ def compiler() -> Any:
     """The compiler's entry module, imported when the first program is needed."""
     global _compiler
     if _compiler is None:
-        if COMPILER in sys.modules:
-            _compiler = importlib.import_module(COMPILER)  # another thread may have begun to
-        else:
-            _compiler = settled(importlib.import_module, COMPILER)
+        _compiler = imported(COMPILER)
     return _compiler
 
 

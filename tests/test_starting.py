@@ -9,7 +9,7 @@ from pathlib import Path
 import flambeau.dialects
 import pytest
 from flambeau.compiler.caches import plan_cache
-from flambeau.importing import settled
+from flambeau.runtime.imports import imported, settled
 
 # ---- imports and the collector
 
@@ -44,6 +44,16 @@ def test_the_collector_works_after_an_error():
     with pytest.raises(ZeroDivisionError):
         settled(lambda: 1 // 0)
     assert gc.isenabled() and gc.get_freeze_count() == 0
+
+
+def test_a_module_is_settled_where_it_is_imported_first(tmp_path, monkeypatch):
+    (tmp_path / "settled_here.py").write_text("rows = [[k] for k in range(3000)]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = imported("settled_here")
+    assert is_old(module.rows) and imported("settled_here") is module
+    module.rows = young = [[]]
+    assert imported("settled_here").rows is young and not is_old(young)
+    del sys.modules["settled_here"]
 
 
 def test_an_import_is_never_collected_while_it_is_young():

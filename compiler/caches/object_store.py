@@ -110,7 +110,8 @@ class ObjectStore:
     def _write(self, path: Path, content: bytes) -> None:
         import tempfile  # a start from the caches does without
 
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        if not path.parent.is_dir():  # asking is cheaper than making it in vain
+            path.parent.mkdir(mode=0o700, exist_ok=True)
         if not self._is_private(path.parent):
             return
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=_TEMPORARY)
