@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from flambeau.dialects.aval import Aval
+from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.dtypes import DType, bool_, by_name, is_inexact, narrow
 from flambeau.dialects.record import Kind, NoGradient, OpRecord, Sample, find
 
@@ -224,8 +224,11 @@ def elementwise(
             raise TypeError(f"[{name}] takes {arity} operand(s), got {len(avals)}. Give every operand once.")
         check_same(name, avals)
         check_dtype(name, avals[0], dtypes)
-        own = avals[0].dtype.to_real() if gives_reals else avals[0].dtype
-        found = tuple(Aval(avals[0].shape, dtype or own) for dtype in dtypes_of_results.values())
+        first = avals[0]
+        own = first.dtype.to_real() if gives_reals else first.dtype
+        if results is None and (result or own) is first.dtype and first.device == CPU:
+            return first  # nearly always
+        found = tuple(Aval(first.shape, dtype or own) for dtype in dtypes_of_results.values())
         return found[0] if results is None else found
 
     return OpRecord(
