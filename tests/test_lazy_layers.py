@@ -1,6 +1,7 @@
 """Layers that find their sizes, and the parameters and buffers that wait for that."""
 
 import copy
+import pickle
 
 import flambeau as fb
 import flambeau.nn as nn
@@ -131,3 +132,21 @@ def test_what_does_not_fit_is_refused():
         nn.LazyConv2d(4, 3)(fb.ones(5, 5))
     with pytest.raises(ValueError, match=r"\[LazyBatchNorm2d\] input has 2 dimensions"):
         nn.LazyBatchNorm2d()(fb.ones(5, 5))
+
+
+def silence(module, given, found):
+    return found * 0
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"])
+def test_a_copy_infers_by_hooks_of_its_own(copied):
+    layer = nn.LazyLinear(3)
+    twin = copied(layer)
+    assert twin(fb.ones(2, 5)).shape == (2, 3) and type(twin) is nn.Linear
+    assert type(layer) is nn.LazyLinear and layer(fb.ones(2, 4)).shape == (2, 3)  # its hooks are still there
+    handle = layer.register_forward_hook(silence)
+    other, its_handle = copied((layer, handle))
+    its_handle.remove()
+    assert other(fb.ones(2, 4)).abs().sum().item() > 0 and layer(fb.ones(2, 4)).abs().sum().item() == 0
+    fresh = other.register_forward_hook(print)
+    assert fresh.id > its_handle.id

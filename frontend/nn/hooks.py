@@ -17,6 +17,10 @@ from flambeau.runtime.recorder import Context
 _ids = count()
 
 
+def _nobody() -> None:
+    """The owner of a handle that has outlived it."""
+
+
 class RemovableHandle(Context):
     """Adds `entry` to the table `owner.<table>` (made when empty); `remove()`, or leaving a `with`, takes it out."""
 
@@ -35,6 +39,17 @@ class RemovableHandle(Context):
             return
         hooks = {k: v for k, v in (getattr(owner, self._table) or {}).items() if k != self.id}
         setattr(owner, self._table, hooks or None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_owner": self._owner()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy is the handle of the copied owner."""
+        global _ids
+        vars(self).update(state)
+        owner = state["_owner"]
+        self._owner = _nobody if owner is None else weakref.ref(owner)
+        _ids = count(max(next(_ids), self.id + 1))  # numbers of another process
 
     def enter(self) -> RemovableHandle:
         return self
