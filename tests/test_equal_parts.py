@@ -130,7 +130,7 @@ def residual_blocks(n: int) -> Graph:
         optimizer.step()
         fb.flush()
 
-    return max(whole_programs.graphs(run), key=lambda graph: len(graph.nodes))
+    return max(whole_programs.graphs(run), key=lambda graph: len(graph.updates))
 
 
 def clustered(graph: Graph) -> int:
