@@ -116,9 +116,9 @@ def _meets(outputs: Sequence[Tensor]) -> bool:
     for t in outputs:
         if t.requires_grad:
             recorder.import_history(t)
-    owners = [
-        hook.owner() for ref in (*_owned.values(), *_after.values()) if (hook := ref()) is not None and hook.owner
-    ]
+    owned = [hook.owner for ref in list(_owned.values()) if (hook := ref()) is not None and hook.owner is not None]
+    after = [made.owner for ref in list(_after.values()) if (made := ref()) is not None]
+    owners = [owner() for owner in (*owned, *after)]
     here = any(t is not None and recorder.known_history(t) is not None for t in owners)
     return here or bool(recorder.trace_marks())
 
