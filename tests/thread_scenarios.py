@@ -482,6 +482,37 @@ def programs_are_forgotten(arena):
 
 
 @scenario
+def views_are_forgotten(arena):
+    """Types, static arguments and views of ever new shapes are forgotten while all threads view, and write, the same tensors."""
+    kept = [fb.arange(6 * n).reshape(6, n) for n in range(2, 8)]
+    wanted = [x[1:].t()[1:].tolist() for x in kept]
+    moving = [fb.zeros(4, 3)[1:]]
+    before = recorder.stats()["views"]
+    fb.set_limits(max_types=20)
+
+    def work(k, chance):
+        for r in range(arena.rounds):
+            i = chance.randrange(len(kept))
+            same(kept[i][1:].t()[1:].tolist(), wanted[i], "a view of a view")
+            x = fb.zeros(2 + k, 2 + r)
+            x.t()[1:] += 1
+            same(x[1:].sum().item(), float((1 + k) * (1 + r)), "a written view")
+            is_one_number(moving[0].tolist(), "a view that is put elsewhere")
+            moving[0].data = fb.full((5, 2 + r), float(r))[chance.randrange(3) :]
+
+    try:
+        arena.run(work)
+        recorder.clear()  # recordings, which have views, too
+        for _ in range(3):  # what nothing has is doomed by one collection, and gone after the next
+            fb.set_limits(max_types=20)
+            fb.ones(1).add(1).tolist()
+        after = recorder.stats()["views"]
+        assert after - before <= 100, f"{after - before} views are left"
+    finally:
+        fb.set_limits(max_types=1 << 14)
+
+
+@scenario
 def signals_and_finalizers(arena):
     """A signal handler and finalizers of garbage compute with tensors in the middle of everything."""
     model, data = network(), batches(1)[0]

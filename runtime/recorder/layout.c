@@ -58,7 +58,13 @@ static FB_NOINLINE int measure(fb_view *v) {
 }
 
 int fb_view_layout(const fb_view *v, const int64_t **layout) {
-  if (FB_UNLIKELY(!v->measured) && measure((fb_view *)v) < 0)
+  int status = 0;
+  if (FB_UNLIKELY(!v->measured)) {
+    fb_in_hand++; /* another thread may assign to the `data` of what shows it */
+    status = measure((fb_view *)v);
+    fb_in_hand--;
+  }
+  if (status < 0)
     return -1;
   *layout = v->layout;
   return 0;

@@ -24,7 +24,7 @@ static void dense_strides(const fb_type *type, int64_t *strides) {
 static int settle(fb_tensor *t, const fb_view *view) {
   fb_cell *c = t->cell;
   if (FB_LIKELY(c->buffer && !fb_cell_owed(c)))
-    return 1;
+    return t->view == view;
   c->refs++; /* another thread may assign to the tensor's `data` */
   int status = fb_flush_cell(c);
   if (status == 0 && !c->buffer)
@@ -34,7 +34,8 @@ static int settle(fb_tensor *t, const fb_view *view) {
   return status < 0 ? -1 : same;
 }
 
-/* 1: in strides, 0: not, or its elements have no code; -1: error. After 1, fb_buffer_release(look->buffer). */
+/* 1: in strides, 0: not, or its elements have no code; -1: error. After 1, look_end: until then the type stays, also
+ * where another thread assigns to `data`. */
 static int look_at(fb_tensor *t, fb_look *look) {
   const fb_view *view;
   const int64_t *layout = NULL;
@@ -48,6 +49,7 @@ static int look_at(fb_tensor *t, fb_look *look) {
   if (settled < 0 || !(look->type = fb_tensor_get_type(t)))
     return -1;
   const fb_type *type = look->type;
+  layout = view ? view->layout : NULL; /* what it was may have been forgotten, and another be in its place */
   if (!type->code || type->ndim > FB_MAX_DIMS || (view && !layout))
     return 0;
   int64_t first = 0;
@@ -61,8 +63,14 @@ static int look_at(fb_tensor *t, fb_look *look) {
   }
   look->buffer = t->cell->buffer;
   fb_buffer_retain(look->buffer);
+  fb_in_hand++;
   look->first = (const char *)fb_buffer_data(look->buffer) + first * (int64_t)type->itemsize;
   return 1;
+}
+
+static void look_end(const fb_look *look) {
+  fb_buffer_release(look->buffer);
+  fb_in_hand--;
 }
 
 static PyObject *array_of(fb_tensor *t) {
@@ -132,7 +140,7 @@ PyObject *fb_py_item(PyObject *module, PyObject *o) {
     return NULL;
   if (FB_LIKELY(found)) {
     PyObject *number = element(look.type->code, look.first);
-    fb_buffer_release(look.buffer);
+    look_end(&look);
     return number;
   }
   PyObject *array = array_of(t), *number = array ? PyObject_CallMethod(array, "item", NULL) : NULL;
@@ -164,7 +172,7 @@ PyObject *fb_py_tolist(PyObject *module, PyObject *o) {
     return NULL;
   if (FB_LIKELY(found)) {
     PyObject *list = list_of(&look, 0, look.first);
-    fb_buffer_release(look.buffer);
+    look_end(&look);
     return list;
   }
   PyObject *array = array_of(t), *list = array ? PyObject_CallMethod(array, "tolist", NULL) : NULL;
@@ -176,10 +184,11 @@ PyObject *fb_py_tolist(PyObject *module, PyObject *o) {
 static int check_one(PyObject *o, const char *op, PyObject *error) {
   fb_tensor *t = fb_as_tensor(o, op);
   const fb_type *type = t ? fb_tensor_get_type(t) : NULL;
-  if (type && count(type) != 1)
+  int64_t n = type ? count(type) : -1;
+  if (type && n != 1)
     PyErr_Format(error, "[%s] a tensor of shape %S has %lld elements, not one. Index it first.", op, type->size,
-                 (long long)count(type));
-  return type && count(type) == 1 ? 0 : -1;
+                 (long long)n);
+  return n == 1 ? 0 : -1;
 }
 
 static PyObject *converted(PyObject *o, PyObject *(*convert)(PyObject *)) {
@@ -258,9 +267,12 @@ PyObject *fb_py_memory(PyObject *module, PyObject *o) {
   Py_ssize_t offset = look.first - (const char *)fb_buffer_data(look.buffer);
   static PyObject *name;
   PyObject *dtype = strides ? fb_attribute_of(type->dtype, &name, "numpy") : NULL;
-  PyObject *buffer = dtype ? fb_buffer_to_python(look.buffer) : (fb_buffer_release(look.buffer), NULL);
+  if (dtype)
+    fb_buffer_retain(look.buffer);
+  PyObject *buffer = dtype ? fb_buffer_to_python(look.buffer) : NULL;
   if (buffer)
     made = Py_BuildValue("(OOOnO)", type->shape, dtype, buffer, offset, strides);
+  look_end(&look);
   Py_XDECREF(buffer);
   Py_XDECREF(dtype);
   Py_XDECREF(strides);
@@ -275,8 +287,12 @@ PyObject *fb_py_strides(PyObject *module, PyObject *o) {
   const fb_view *view = t ? t->view : NULL;
   if (!t || (view && fb_view_layout(view, &layout) < 0))
     return NULL;
-  if (view)
-    return layout ? fb_symbol_tuple(layout + 1, (uint32_t)view->types[0]->ndim) : Py_NewRef(Py_None);
+  if (view) {
+    fb_in_hand++;
+    PyObject *found = layout ? fb_symbol_tuple(layout + 1, (uint32_t)view->types[0]->ndim) : Py_NewRef(Py_None);
+    fb_in_hand--;
+    return found;
+  }
   int64_t strides[FB_MAX_DIMS];
   const fb_type *type = t->cell->type;
   if (type->ndim > FB_MAX_DIMS)

@@ -263,7 +263,11 @@ static PyObject *view_info(PyObject *module, PyObject *o) {
   (void)module;
   fb_tensor *t = fb_as_tensor(o, "view_info");
   PyObject *starts = t ? fb_tensor_starts(t) : NULL;
-  return starts ? Py_BuildValue("(OON)", t->view ? t->view->payload : Py_None, t->cell->type->shape, starts) : NULL;
+  fb_in_hand++; /* another thread may assign to `data` */
+  PyObject *made =
+      starts ? Py_BuildValue("(OON)", t->view ? t->view->payload : Py_None, t->cell->type->shape, starts) : NULL;
+  fb_in_hand--;
+  return made;
 }
 
 static PyObject *same_storage(PyObject *module, PyObject *args) {
