@@ -18,7 +18,7 @@ FOLDERS = ("frontend", "compiler", "dialects", "runtime")
 BY_CODE = {
     "compiler/groups/form.py": "ranks",
     "compiler/backend/mlir.py": "pipelines of passes",
-    "compiler/host_calls/reference_kernel.py": "ops and types that run by their reference; plans hold their addresses",
+    "compiler/host_calls/reference_kernel.py": "forms of calls of ops that run by their reference; plans hold their addresses",
     "dialects/dtypes.py": "dtypes of NumPy",
     "frontend/data/blocks.py": "loans, which end",
     "frontend/debug.py": "callbacks, which end with their programs",

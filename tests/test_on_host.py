@@ -15,7 +15,6 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import float32, int64
 from flambeau.dialects.record import find
 from flambeau.dialects.region import build as region
-from flambeau.dialects.size import symbol
 from random_graphs import program, same_bits
 from support import rounds
 from test_driver import F32, X, arrays, build, fresh  # noqa: F401  (a fixture)
@@ -213,9 +212,22 @@ def test_sizes_that_change(fresh):  # noqa: F811
     np.testing.assert_allclose(calls, wanted, rtol=1e-6)
 
 
-def test_a_size_among_attributes_is_refused_for_all_sizes():
-    with pytest.raises(RuntimeError, match=r"\[slice\] an attribute depends on a size known at run time only"):
-        reference_kernel._written((symbol(0), 1), "slice")
+def test_a_size_among_attributes_comes_with_the_others(fresh):  # noqa: F811
+    with fb.compiler_options(mode="blocking", on_host=("pad",)):
+        for n in (5, 6, 7, 8, 9, 67):
+            x = fb.ones(n, dtype=fb.float32)
+            assert fb.nn.functional.pad(x * 2, (n, 1), value=n / 2).sum().item() == 2 * n + (n + 1) * n / 2
+
+
+def test_numbers_among_attributes_make_no_kernels_of_their_own(fresh):  # noqa: F811
+    before = set(reference_kernel._made)
+    with fb.compiler_options(mode="blocking", on_host=("pad",)):
+        for n in range(1, 9):
+            padded = fb.nn.functional.pad(fb.ones(3, n) * 2, (n, 2 * n), value=n + 0.5)
+            np.testing.assert_array_equal(
+                padded.numpy(), np.pad(np.full((3, n), 2.0), ((0, 0), (n, 2 * n)), constant_values=n + 0.5)
+            )
+    assert len(set(reference_kernel._made) - before) <= 2
 
 
 def test_threads_run_the_same_program(fresh):  # noqa: F811
@@ -240,15 +252,20 @@ def test_threads_run_the_same_program(fresh):  # noqa: F811
 # ---- its text
 
 
-@pytest.mark.parametrize("value", [(1, (2.5, None), "x"), (float32, True), (float("inf"), -0.0), ()])
+@pytest.mark.parametrize(
+    "value",
+    [(1, (2.5, None), "x"), (float32, True), (float("inf"), -0.0), (-1, 1 << 62, 1 << 64), ("int", "float"), ()],
+)
 def test_attributes_come_back(value):
-    back = reference_kernel._read(json.loads(json.dumps(reference_kernel._written(value, "op"))))
+    numbers = []
+    text = json.loads(json.dumps(reference_kernel._written(value, "op", numbers)))
+    back = reference_kernel._read(text, iter(numbers))
     assert back == value and repr(back) == repr(value)
 
 
 def test_what_has_no_text_is_refused():
     with pytest.raises(RuntimeError, match=r"\[op\] an attribute is a complex, which cannot be handed to the host"):
-        reference_kernel._written((1j,), "op")
+        reference_kernel._written((1j,), "op", [])
 
 
 def test_only_its_own_text_is_that_of_the_host():
