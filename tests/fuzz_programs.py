@@ -185,6 +185,12 @@ def regression_program(seed: int) -> tuple:
     return with_plain_hooks(tuple(made))
 
 
+def _of_alias(what: str, program: tuple) -> bool:
+    """Whether a difference is that an alias without history gets none by what is written through it: see docs/differences.md."""
+    aliases = any(word in str(program) for word in (".data", ".detach()"))
+    return aliases and what.endswith(".requires_grad: False instead of True")
+
+
 def check_training(program: tuple, seed: int) -> str | None:
     torch = torch_module()
     expected = random_training.reference(program, torch)
@@ -198,7 +204,7 @@ def check_training(program: tuple, seed: int) -> str | None:
             except AssertionError as error:  # an error that is none for users
                 return f"{name}: {error}"
             what = random_training.disagreement(found, expected)
-            if what is not None and not (what.startswith(".log") and writes):
+            if what is not None and not (what.startswith(".log") and writes) and not _of_alias(what, program):
                 return f"{name}, beside PyTorch: {what}"
             first = first or found
             if (what := random_training.disagreement(found, (*first, expected[2]), 0.0)) is not None:
@@ -243,7 +249,7 @@ def check_derivatives(program: tuple[str, ...], seed: int) -> str | None:
 def derivatives_program(seed: int) -> tuple[str, ...]:
     rng = random.Random(seed)
     narrow = rng.random() < 0.5
-    return random_derivatives.generate(seed, rng.choice((4, 6, 9)) if narrow else 16, narrow=narrow)
+    return random_derivatives.generate(seed, rng.choice((5, 7, 9)) if narrow else 16, narrow=narrow)
 
 
 def derivatives(seed: int) -> str | None:

@@ -87,11 +87,14 @@ class Generator:
 
     def program(self, n_lines: int) -> tuple[str, ...]:
         lines = [self.leaf(), self.unary()] if self.narrow else [self.leaf(), self.leaf(), self.unary(), self.unary()]
+        maker = self.unary
         while len(lines) < n_lines:
+            if not (self.narrow and self.rng.random() < 0.5):  # else once more what was done last
+                maker = self.rng.choices(self.makers, self.weights)[0]
             try:
-                lines.append(self.rng.choices(self.makers, self.weights)[0]())
+                lines.append(maker())
             except IndexError:  # nothing to choose from
-                continue
+                maker = self.unary
         return (*lines, *self.ending())
 
     def ending(self) -> list[str]:

@@ -112,6 +112,12 @@ z.sum().backward()
 x = data(4, 3, grad=True)
 x.detach_()
 
+# So is a parameter that has its elements from a result.
+x = data(3, grad=True)
+x = nn.Parameter(x.clone())
+x.detach_()
+y = x * 2
+
 # So does a view of a leaf.
 x = data(4, 3, grad=True)
 y = x * 1

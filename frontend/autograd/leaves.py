@@ -32,7 +32,7 @@ def _data(input: Tensor_):
 def detach_(tensor: Tensor) -> Tensor:
     """Cut this tensor from its gradient history: it becomes a leaf that does not require grad."""
     if tensor.is_leaf:
-        return recorder.set_requires_grad(tensor, False)
+        return requires_grad_(tensor, False)
     recorder.set_cell(tensor, detach(tensor))
     return tensor
 
