@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flambeau.compiler.codegen.units import OwnNest, Unit
-from flambeau.compiler.schedules import gpu, kinds, loops, products, sorting
+from flambeau.compiler.schedules import gpu, gpu_kinds, kinds, loops, products, sorting
 from flambeau.compiler.schedules.form import Schedule
 from flambeau.compiler.targets import Target
 
@@ -28,11 +28,11 @@ _CHOICES: dict[type[Schedule], Callable[..., Schedule]] = {
     kinds.Product: products.product,
     kinds.VectorProduct: products.vector_product,
     kinds.DotProduct: products.dot_product,
-    kinds.GpuPoints: gpu.points,
-    kinds.GpuRows: gpu.rows,
-    kinds.GpuColumns: gpu.columns,
-    kinds.GpuProduct: gpu.product,
-    kinds.GpuVectorProduct: gpu.vector_product,
+    gpu_kinds.GpuPoints: gpu.points,
+    gpu_kinds.GpuRows: gpu.rows,
+    gpu_kinds.GpuColumns: gpu.columns,
+    gpu_kinds.GpuProduct: gpu.product,
+    gpu_kinds.GpuVectorProduct: gpu.vector_product,
 }
 
 

@@ -16,14 +16,10 @@ from flambeau.compiler.codegen.products.operands import lines_of
 from flambeau.compiler.codegen.units import LoopNest, OwnNest, ProductNest, Unit
 from flambeau.compiler.schedules import gpu
 from flambeau.compiler.schedules.form import Schedule, first
+from flambeau.compiler.schedules.gpu_kinds import GpuColumns, GpuPoints, GpuProduct, GpuRows, GpuVectorProduct
 from flambeau.compiler.schedules.kinds import (
     Columns,
     DotProduct,
-    GpuColumns,
-    GpuPoints,
-    GpuProduct,
-    GpuRows,
-    GpuVectorProduct,
     Points,
     Product,
     Rows,

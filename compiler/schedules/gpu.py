@@ -12,7 +12,7 @@ from typing import Any
 from flambeau.compiler.codegen.gpu.fold import chunks_of
 from flambeau.compiler.codegen.gpu.loops import transposed
 from flambeau.compiler.codegen.units import LoopNest, ProductNest
-from flambeau.compiler.schedules.kinds import GpuColumns, GpuPoints, GpuProduct, GpuRows, GpuVectorProduct
+from flambeau.compiler.schedules.gpu_kinds import GpuColumns, GpuPoints, GpuProduct, GpuRows, GpuVectorProduct
 from flambeau.compiler.targets import Target
 from flambeau.dialects.orders import CHAIN, CHUNK
 from flambeau.dialects.size import Int, Size, ceil_div, maximum

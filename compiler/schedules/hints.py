@@ -12,17 +12,8 @@ from typing import Any, NamedTuple
 from flambeau.compiler.codegen.units import LoopNest, ProductNest, Unit
 from flambeau.compiler.groups.form import Generic
 from flambeau.compiler.schedules import ScheduleError
-from flambeau.compiler.schedules.kinds import (
-    BLOCK_THREADS,
-    WARP,
-    Columns,
-    GpuColumns,
-    GpuPoints,
-    GpuProduct,
-    Points,
-    Product,
-    Rows,
-)
+from flambeau.compiler.schedules.gpu_kinds import BLOCK_THREADS, WARP, GpuColumns, GpuPoints, GpuProduct
+from flambeau.compiler.schedules.kinds import Columns, Points, Product, Rows
 from flambeau.compiler.schedules.products import tile_of
 from flambeau.compiler.targets import Target
 from flambeau.dialects.orders import CHAIN

@@ -11,7 +11,7 @@ from flambeau.compiler.codegen.reduce import Reduction
 from flambeau.compiler.codegen.units import LoopNest
 from flambeau.compiler.codegen.values import Val
 from flambeau.compiler.kernel import KernelCall
-from flambeau.compiler.schedules.kinds import GpuColumns
+from flambeau.compiler.schedules.gpu_kinds import GpuColumns
 from flambeau.dialects.orders import CHAIN
 from flambeau.dialects.size import ceil_div, maximum
 

@@ -21,7 +21,7 @@ from flambeau.compiler.codegen.reduce import Reduction
 from flambeau.compiler.codegen.units import Cut, LoopNest, Parts, joined
 from flambeau.compiler.codegen.values import Val
 from flambeau.compiler.kernel import Cluster, KernelCall, Operand
-from flambeau.compiler.schedules.kinds import GpuColumns, GpuPoints, GpuRows
+from flambeau.compiler.schedules.gpu_kinds import GpuColumns, GpuPoints, GpuRows
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Node
 from flambeau.dialects.orders import LANES

@@ -19,7 +19,7 @@ from flambeau.compiler.codegen.reduce import MonoidFold
 from flambeau.compiler.codegen.units import Cut, Parts, ProductNest, joined
 from flambeau.compiler.codegen.values import Val
 from flambeau.compiler.kernel import Cluster, KernelCall, Operand
-from flambeau.compiler.schedules.kinds import GpuProduct, GpuVectorProduct
+from flambeau.compiler.schedules.gpu_kinds import GpuProduct, GpuVectorProduct
 from flambeau.compiler.targets import Target
 from flambeau.dialects.orders import BLOCK, LANES
 from flambeau.dialects.record import find
