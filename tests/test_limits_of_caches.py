@@ -23,6 +23,7 @@ BY_CODE = {
     "frontend/data/blocks.py": "loans, which end",
     "frontend/debug.py": "callbacks, which end with their programs",
     "frontend/distributions/kl.py": "pairs of classes",
+    "frontend/functions/sharing.py": "shared memory in use: what goes takes itself out",
     "frontend/tensor_hooks.py": "weak references, which take themselves out",
 }
 
