@@ -148,11 +148,15 @@ def declared(
     in_place: Callable[..., Any] | None = None,
     aliases: str = "",
     samples: Callable[[], list[Any]] | Unsampled | None = None,
+    direct: Function | None = None,
 ) -> Callable[[Callable], Callable]:
-    """`declare` as a decorator of a Python function; `method` may be the method's name where that is another."""
+    """`declare` as a decorator of a Python function; `method` may be the method's name where that is another. `direct`: the view
+    that calls with a tensor that is no view, and sizes, come to."""
 
     def define(call: Callable) -> Callable:
         name = method if isinstance(method, str) else call.__name__
+        if direct is not None:
+            border.direct[call] = direct
         declare(call, name, free=free, method=bool(method), in_place=in_place, aliases=aliases, samples=samples)
         return call
 

@@ -99,6 +99,7 @@ def _shares(tensor: Tensor, shape: tuple[int, ...]) -> bool:
             call(data(4), 3, error=(RuntimeError, "does not fit")),
         ]
     ),
+    direct=_reshape_view,
 )
 def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
     """The same elements in row-major order in another shape; one size may be -1. A view where strides allow, else a copy.
@@ -114,6 +115,7 @@ def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
 @declared(
     method="view",
     samples=calls(lambda: [call(data(2, 6), 3, -1), call(data(4), 3, error=(RuntimeError, "does not fit"))]),
+    direct=_view,
 )
 def view_as(input: Tensor, *sizes: Any, size: Any = None, dtype: DType | None = None) -> Tensor:
     """The same elements in another shape, sharing storage: `x.view(2, -1)`. The same memory as elements of another dtype:

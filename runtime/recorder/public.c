@@ -10,6 +10,7 @@ typedef struct {
   PyObject *function, *name, *report, *dict, *weakrefs;
   PyObject *spellings; /* other name of a parameter -> its name, or NULL */
   PyObject *more;      /* what a call with a keyword goes to that the function does not know, or NULL */
+  PyObject *direct;    /* what a call goes to that gives nothing but sizes to a tensor that is no view, or NULL */
 } fb_public;
 
 static PyObject *keywords(PyObject *const *values, PyObject *names) {
@@ -62,8 +63,20 @@ static void explain(fb_public *p, PyObject *const *args, Py_ssize_t n, PyObject 
   Py_XDECREF(traceback);
 }
 
+/* Whether the arguments are a plain tensor that shows all of its storage, and integers. */
+static bool is_whole_and_sizes(PyObject *const *args, Py_ssize_t n) {
+  if (n < 2 || Py_TYPE(args[0]) != fb_tensor_type || ((fb_tensor *)args[0])->view)
+    return false;
+  Py_ssize_t i = 1;
+  while (i < n && PyLong_CheckExact(args[i]))
+    i++;
+  return i == n;
+}
+
 static PyObject *forward(fb_public *p, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
   PyObject *function = FB_UNLIKELY(kwnames && p->more) && gives_more(kwnames) ? p->more : p->function;
+  if (p->direct && !kwnames && is_whole_and_sizes(args, PyVectorcall_NARGS(nargsf)))
+    function = p->direct;
   PyObject *result = PyObject_Vectorcall(function, args, nargsf, kwnames);
   if (FB_UNLIKELY(!result) && PyErr_ExceptionMatches(PyExc_Exception))
     explain(p, args, PyVectorcall_NARGS(nargsf), kwnames);
@@ -118,10 +131,10 @@ static PyObject *intercepted_call(PyObject *self, PyObject *const *args, size_t 
 /* ---- the type -------------------------------------------------------------------------------------------- */
 
 static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-  PyObject *function, *name, *report, *spellings = NULL, *more = NULL;
-  static char *names[] = {"function", "name", "report", "spellings", "more", NULL};
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OUO|O!O:Public", names, &function, &name, &report, &PyDict_Type,
-                                   &spellings, &more))
+  PyObject *function, *name, *report, *spellings = NULL, *more = NULL, *direct = NULL;
+  static char *names[] = {"function", "name", "report", "spellings", "more", "direct", NULL};
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OUO|O!OO:Public", names, &function, &name, &report, &PyDict_Type,
+                                   &spellings, &more, &direct))
     return NULL;
   fb_public *p = (fb_public *)type->tp_alloc(type, 0);
   if (!p)
@@ -134,6 +147,7 @@ static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
   p->report = Py_NewRef(report);
   p->spellings = spellings && PyDict_GET_SIZE(spellings) ? Py_NewRef(spellings) : NULL;
   p->more = more && more != Py_None ? Py_NewRef(more) : NULL;
+  p->direct = direct && direct != Py_None ? Py_NewRef(direct) : NULL;
   return (PyObject *)p;
 }
 
@@ -174,6 +188,7 @@ static int traverse(PyObject *self, visitproc visit, void *arg) {
   Py_VISIT(p->dict);
   Py_VISIT(p->spellings);
   Py_VISIT(p->more);
+  Py_VISIT(p->direct);
   return 0;
 }
 
@@ -184,6 +199,7 @@ static int clear(PyObject *self) {
   Py_CLEAR(p->dict);
   Py_CLEAR(p->spellings);
   Py_CLEAR(p->more);
+  Py_CLEAR(p->direct);
   return 0;
 }
 
