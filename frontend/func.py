@@ -56,9 +56,20 @@ def _is_inside() -> bool:
     return recorder.is_entered(_Inside)
 
 
-def _own(tree: Any) -> Any:
-    """Tensors of this transform, through which those of outer ones get their gradients."""
-    return trees.mapped(_owned, tree)
+def _own(op: str, tree: Any) -> Any:
+    """Tensors of this transform, through which those of outer ones get their gradients.
+
+    Raises ValueError for what is no tree of tensors: it would come back where gradients are expected.
+    """
+
+    def owned(leaf: Any) -> Tensor | None:
+        if leaf is not None and not isinstance(leaf, Tensor):
+            raise ValueError(
+                f"[{op}] an argument to differentiate has a {type(leaf).__name__} in it. Give tensors in dicts, lists and tuples."
+            )
+        return leaf if leaf is None else _owned(leaf)
+
+    return trees.changed(owned, tree)
 
 
 def _out(tree: Any, keeps: bool) -> Any:
@@ -73,9 +84,11 @@ def _chosen(op: str, args: tuple[Any, ...], argnums: int | tuple[int, ...]) -> t
             raise RuntimeError(
                 f"[{op}] argnums is {argnums}, there are {len(args)} positional arguments. Name one of them."
             )
+    if len({n % len(args) for n in numbers}) < len(numbers):
+        raise RuntimeError(f"[{op}] argnums is {argnums}, which names an argument twice. Name each once.")
     changed = list(args)
     for n in numbers:
-        changed[n] = _own(args[n])
+        changed[n] = _own(op, args[n])
     ours = tuple(changed[n] for n in numbers)
     return tuple(changed), ours[0] if isinstance(argnums, int) else ours
 
@@ -134,7 +147,7 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     """(value, function) for `func(*primals)`: the function gives the gradients of `primals`, a tuple of as many, for weights in the
     structure of the value; with `has_aux`, `func` gives (value, anything), and this (value, function, anything)."""
     with (kept := _inside(primals)):
-        ours = _own(primals)
+        ours = _own("vjp", primals)
         value, aux = _split_aux("vjp", func(*ours), has_aux)
         keeps = kept.keeps((value, aux), ours)
 
@@ -164,7 +177,7 @@ def jvp(func: Callable[..., Any], primals: Any, tangents: Any, *, strict: bool =
     if not isinstance(primals, tuple) or not isinstance(tangents, tuple):
         raise RuntimeError("[jvp] primals and tangents are tuples, one item for each argument. Pass (x,) for one x.")
     with (kept := _inside(primals, tangents)):
-        ours = _own(primals)
+        ours = _own("jvp", primals)
         value, aux = _split_aux("jvp", func(*ours), has_aux)
         keeps = kept.keeps((value, aux), ours)
         found = _along("jvp", value, ours, tangents, keeps, strict)
@@ -196,7 +209,7 @@ def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..
     """(value, function) for `func(*primals)`: the function gives the derivative of the value along tangents, one for each primal,
     as often as wanted; `func` is not called again."""
     with (kept := _inside(primals)):
-        ours = _own(primals)
+        ours = _own("linearize", primals)
         value = func(*ours)
         keeps = kept.keeps(value, ours)
 

@@ -1,5 +1,7 @@
 """Forward mode: of every record against its vjp, of functions against formulas, and that it costs no gradient on the way."""
 
+from collections import deque
+
 import flambeau as fb
 import numpy as np
 import opgen
@@ -310,3 +312,16 @@ def test_transforms_agree_with_pytorch():
     for ours, theirs in zip(found(fb), found(torch), strict=True):
         assert tuple(ours.shape) == tuple(theirs.shape)
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("of", [grad, jacrev, jacfwd])
+def test_what_is_no_tree_of_tensors_has_no_gradient(of):
+    x = fb.ones(3)
+    for given in (deque([x]), {"x": x, "n": 3}, [x, "name"]):
+        with pytest.raises(ValueError, match=r"an argument to differentiate has a \w+ in it"):
+            of(lambda tree: x.sum())(given)
+    with pytest.raises(RuntimeError, match=r"argnums is \(0, -2\), which names an argument twice"):
+        of(lambda a, b: (a * b).sum(), argnums=(0, -2))(x, x)
+    with pytest.raises(ValueError, match=r"\[vjp\] an argument to differentiate has a float in it"):
+        vjp(lambda a, b: a * b, x, 2.0)
+    assert of(lambda a, n: (a[0] * n).sum())((x, None), 3)[0].tolist() == [3.0, 3.0, 3.0]

@@ -43,7 +43,7 @@ def test_axes_of_arguments_and_results():
     first, rest = nested({"a": [x, y]}, 2.0)
     close(first, (x + 2).T)
     close(rest["b"], np.full(3, y.sum().item()))
-    close(vmap(lambda a, *, b: a + b)(x, b=x), x + x)
+    close(vmap(lambda a, *, b, by: (a + b) * by)(x, b=x[0], by=2), (x + x[0]) * 2)
     close(vmap(lambda a: y)(x), np.stack([y.numpy()] * 3))
     assert vmap(lambda a: y, out_dims=None)(x).shape == (4, 5)
     assert vmap(lambda a: (a + 1).sum(), in_dims=1)(data(3, 0)).shape == (0,)

@@ -109,7 +109,7 @@ def _arguments(in_dims: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> M
         raise ValueError(
             f"[vmap] in_dims is {in_dims!r}, which is not nested as the {len(args)} arguments are. Give one for each."
         )
-    dims += trees.spread(0, kwargs, _is_dim) or []
+    dims += trees.spread(None, kwargs, _is_dim) or []
     tree, leaves = (args, kwargs), list[Any]()
     trees.changed(leaves.append, tree)
     found = [_checked_dim(x, d) for x, d in zip(leaves, dims, strict=True)]
@@ -278,8 +278,8 @@ def vmap(
     """A function that gives for a batch of samples what `func` gives for each, as one program without a loop.
 
     `in_dims`: which axis of each argument counts the samples, None for what is the same for all; an int for all of them, or nested
-    as the arguments are. Keyword arguments have them in front. `out_dims`: where results have them. Within `func`, tensors have the
-    shapes of a single sample. Writes in place to an argument reach the batch. `randomness`: whether random numbers are refused
+    as the arguments are. Keyword arguments are the same for all. `out_dims`: where results have them. Within `func`, tensors are of
+    the shapes of a single sample. Writes in place to an argument reach the batch. `randomness`: whether random numbers are refused
     ("error"), drawn for each sample ("different"), or once for all ("same"). `chunk_size`: samples at a time, to save memory.
 
     Raises ValueError where axes do not fit the arguments or results, RuntimeError where `func` reads a value, changes a tensor from
