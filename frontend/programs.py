@@ -7,7 +7,7 @@ Next: `assembly.py` for how traces become graphs, `expansions.py` for gradients.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ContextDecorator
 from functools import partial
 from typing import Any
@@ -32,7 +32,7 @@ from flambeau.runtime import recorder
 from flambeau.runtime.imports import imported
 from flambeau.runtime.recorder import Program
 from flambeau.sizing import assembled, bound
-from flambeau.walk import walk
+from flambeau.walk import assembling, walk
 from flambeau.watching import ProgramRun
 
 COMPILER = "flambeau.compiler.driver"
@@ -61,12 +61,13 @@ def build_program(export: Sequence[tuple], live: Sequence[int], history: Sequenc
         walked = walk(export, live, sizes, calls, history, returns)
         if walked is not None:
             return walked
+    begun = assembling.learn(export) if returns and returns[0] else None
     with scope(sizes):
         asm = assembled(export)
         kept = None if history is None else kept_slots(asm, history, [asm.slots[s] for s in sources(asm)])
         residuals, watched, followed = kept or (None, None, None)
         graph, inputs = program_graph(asm, [*live, *(residuals or ())])
-    runner = Runner(graph, returns != 0)
+    runner = Runner(graph, returns is None or returns[0] > 0, begun)
     runner.program = Program(runner, live, None, residuals, inputs, watched, followed)
     runner.promote(sizes)
     return runner.program
@@ -93,12 +94,13 @@ class Runner:
 
     program: Program
 
-    def __init__(self, graph: Graph, has_run: bool = False) -> None:
+    def __init__(self, graph: Graph, has_run: bool = False, begun: Callable[[], None] | None = None) -> None:
         self.graph = graph
         self.apart = bool(graph.sizes) and not is_consistent(graph)
         self.has_effect = graph.has_effect  # then it stays here, and calls what the plan notes
         self._executables: dict[tuple[int, ...], Any] = {}
         self._has_run = has_run
+        self._begun = begun  # called when it has run for the first time
         self._op_list: Any = None  # what the recorder was given as long as there is no plan
 
     def executable(self, sizes: Sequence[int]) -> Any:
@@ -138,6 +140,9 @@ class Runner:
         outputs = self._run(inputs, given, sizes, again)
         if not self.has_effect:
             self._lend(sizes)
+        if self._begun is not None:
+            self._begun()
+            self._begun = None
         return outputs
 
     def _run(

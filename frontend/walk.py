@@ -3,13 +3,14 @@
 In: a trace as the recorder exports it. Out: a program for this once, or None where the trace is better assembled at once: a
 gradient may still be asked for, an op is still to be compiled, or its own work is worth a look at what lies on disk. Each call has
 been expanded and its ops have plans: what calls share is looked up, so a new trace of known calls costs microseconds for each.
-Assembling a trace costs what some walks do, so it is walked as often first.
+Assembling a trace costs what many walks do, so it is walked first until that has cost a share of it, as measured in this process.
 Next: `call_gradients.py` for backward; `programs.py`, which assembles what is seen again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from time import thread_time_ns
 from typing import Any
 
 from flambeau.call_gradients import Deferred
@@ -19,9 +20,11 @@ from flambeau.runtime.recorder import Program
 
 #: Nanoseconds that a call's own work may take, by estimate, where assembling it costs more than running it unfused.
 CHEAP = 20_000
-#: How often a trace is walked before it is assembled, which takes about as long as this many walks or more, and longer still while
-#: its program is compiled.
+#: How often a trace is walked at most before it is assembled.
 WALKS = 8
+#: Of what assembling a trace costs, the part that walking it again may cost first: what comes often costs about so much more than
+#: if it had been assembled at once. The first walk does not count, which looks up what other traces share.
+SHARE = 1 / 6
 
 #: How many times as much a trace has cost for each call when its gradient is asked for that it will not be walked: a gradient takes
 #: about twice as many calls as what it is of, and twice as long.
@@ -36,11 +39,14 @@ def walk(
     sizes: Sequence[int],
     calls: Any,
     history: Sequence[int] | None = None,
-    returns: int = 0,
+    returns: tuple[int, int] = (0, 0),
 ) -> Program | None:
     """A program that runs the trace now, with `compiler.baseline.calls.CallRunner` for its calls. `history` are the slots whose
-    gradients may be asked for, unless a backward of the trace has used them up. It `returns` for this many times."""
-    if returns >= WALKS:
+    gradients may be asked for, unless a backward of the trace has used them up. It `returns` for this many times, on which so many
+    nanoseconds were spent."""
+    start, (times, spent) = thread_time_ns(), returns
+    spent = spent if times > 1 else 0
+    if times >= WALKS or (times > 1 and spent >= SHARE * assembling.estimate(export)):
         return None
     steps = _Steps(calls, sizes)
     for entry in export:
@@ -50,9 +56,44 @@ def walk(
         return None
     if steps.imports and not steps.makes(live):
         return None
-    program = Program(_TraceWalk(steps, live), live, None, None if history is None else ())
-    program.once = returns + 1
+    runner = _TraceWalk(steps, live)
+    program = Program(runner, live, None, None if history is None else ())
+    program.once, program.spent = times + 1, spent + thread_time_ns() - start
+    runner.program = program
     return program
+
+
+class Assembling:
+    """What assembling a trace and running it for the first time costs: nanoseconds `each` call, about the median of all so far."""
+
+    def __init__(self, each: float) -> None:
+        self.each = each
+
+    def estimate(self, export: Sequence[tuple]) -> float:
+        """Nanoseconds for this trace."""
+        return self.each * _n_calls(export)
+
+    def learn(self, export: Sequence[tuple]) -> Callable[[], None]:
+        """Begin to measure; what is given ends that. One that waits for a compiler, or imports one, counts no more than others."""
+        start, n_calls = thread_time_ns(), _n_calls(export)
+
+        def end() -> None:
+            is_more = thread_time_ns() - start > self.each * n_calls
+            self.each *= STEP if is_more else 1 / STEP
+
+        return end
+
+
+#: By how much an estimate follows what is measured.
+STEP = 1.1
+assembling = Assembling(180_000)
+
+
+def _n_calls(export: Sequence[tuple]) -> int:
+    """How many calls a trace has, those of its gradients among them."""
+    backwards = (entry[1] for entry in export if entry[0] == "backward")
+    own = sum(entry[0] == "call" for entry in export)
+    return own + sum(payload.calls for payload in backwards if isinstance(payload, Deferred))
 
 
 def is_heavy(export: Sequence[tuple]) -> bool:
@@ -123,11 +164,18 @@ class _Steps:
 
 
 class _TraceWalk:
-    """The calls of one trace; it forgets them when they have run."""
+    """The calls of one trace; it forgets them when they have run, and the program that then knows what they took."""
+
+    program: Program | None = None
 
     def __init__(self, made: _Steps, live: Sequence[int]) -> None:
         self.inputs, self.steps, self.live = made.inputs, made.steps, live
 
     def __call__(self, inputs: Sequence[Any], donate: Sequence[bool], sizes: Sequence[int] = ()) -> list[Any]:
+        start = thread_time_ns()
         steps, self.steps = self.steps, []
-        return run_op_lists(steps, self.inputs, inputs, self.live)
+        program, self.program = self.program, None
+        found = run_op_lists(steps, self.inputs, inputs, self.live)
+        if program is not None:
+            program.spent += thread_time_ns() - start
+        return found

@@ -147,7 +147,8 @@ be replaced at any time; `runs` and `ns` count.
 - `trace_sizes()`: the values of the symbols of the current trace; `trace_equations(start) -> (n, list)`: programs of what is 0
   because of its guards, and for imported traces (what their symbols are here, their list): of the states from `start` to n
 - `trace_key()`: (number of the state, sizes), which says all of the current trace but its values; None with imports in it
-- `trace_returns()`: how often the trace that is about to run was run by programs that were for `once`; None where it has another
+- `trace_returns()`: how often the trace that is about to run was run by programs that were for `once`, and the nanoseconds `spent`
+  on them; None where it has another
 - `trace_notes()`: a dict that lives as long as the current trace, for what is worked out about it
 - for recording gradients op by op: `trace_export()`, `trace_scalars() -> {slot: number}`, `trace_scalar(slot)`,
   `trace_leaves() -> [(slot, object with grad)]`, `slot_for_tensor(tensor)`,

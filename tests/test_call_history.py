@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from call_programs import counted, data, same_bits_in_every_mode
 from flambeau import call_gradients, sizing
+from flambeau import walk as walking
 from flambeau.dialects import autodiff
 from flambeau.dialects.size import Size, symbol
 from flambeau.dialects.size_equations import solved
@@ -182,6 +183,7 @@ def test_an_episode_is_assembled_once_it_came_often(background, monkeypatch):
     for n in (5, 6, 7):
         weighted(n, w, v)
     made, results = counted(monkeypatch), []
+    monkeypatch.setattr(walking, "SHARE", float("inf"))
     for k in range(WALKS + 2):
         w.grad = v.grad = None
         results.append(weighted(9, w, v)[1])

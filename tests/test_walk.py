@@ -6,8 +6,9 @@ import itertools
 import flambeau as fb
 import numpy as np
 import pytest
+from flambeau import walk as walking
 from flambeau.runtime import _binding, recorder
-from flambeau.walk import WALKS
+from flambeau.walk import WALKS, Assembling
 
 OPS = {
     "add": lambda z, x: z + x,
@@ -24,6 +25,12 @@ OPS = {
 def background():
     with fb.compiler_options(mode="background"):
         yield
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """Walk as often as a trace is walked at most, whatever the clock says."""
+    monkeypatch.setattr(walking, "SHARE", float("inf"))
 
 
 def run(names, x):
@@ -53,7 +60,7 @@ def test_new_programs_of_known_calls_are_not_assembled(background):
             assert run(names, fb.tensor(x)).numpy().tobytes() == y.tobytes(), names
 
 
-def test_what_comes_again_is_assembled_and_compiled(background):
+def test_what_comes_again_is_assembled_and_compiled(background, patient):
     x = fb.tensor(data(3, 4))
 
     def step():
@@ -62,14 +69,14 @@ def test_what_comes_again_is_assembled_and_compiled(background):
 
     before = recorder.stats()["builds"]
     first = step()
-    for _ in range(WALKS - 1):  # assembling takes as long as these
+    for _ in range(WALKS - 1):
         assert step() == first
     assert recorder.stats()["builds"] == before
     assert [step() for _ in range(3)] == [first] * 3
     assert recorder.stats()["builds"] == before + 1
 
 
-def test_gradients_of_what_is_walked_again_are_worked_out_again(background):
+def test_gradients_of_what_is_walked_again_are_worked_out_again(background, patient):
     """To the bit, and as often as a trace is walked; then as one program."""
     w, x = fb.tensor(data(4, 3), requires_grad=True), fb.tensor(data(2, 4))
 
@@ -84,6 +91,31 @@ def test_gradients_of_what_is_walked_again_are_worked_out_again(background):
     found |= {step() for _ in range(3)}
     assert recorder.stats()["builds"] == before + 1
     assert len(found) == 1
+
+
+def test_a_trace_is_assembled_once_walking_has_cost_a_share_of_that(background, monkeypatch):
+    """By a clock that goes on by 1 whenever it is read: a walk costs 2, 1 to look its calls up and 1 to run them."""
+    x, clock = fb.tensor(data(3, 5)), itertools.count()
+    monkeypatch.setattr(walking, "thread_time_ns", lambda: next(clock))
+    monkeypatch.setattr(walking, "SHARE", 0.5)
+    monkeypatch.setattr(
+        walking.assembling, "each", 2.0
+    )  # of 5 calls; the first walk is free, and the next three cost 6
+    builds = []
+    for _ in range(6):
+        builds.append(recorder.stats()["builds"])
+        ((x * 3 - 1).abs() - x).sum().item()
+    assert [n - builds[0] for n in builds] == [0, 0, 0, 0, 0, 1]
+
+
+def test_what_assembling_costs_is_about_the_median_of_what_it_has_cost(monkeypatch):
+    took = iter([0, 10, 0, 10**9, 0, 1, 0, 9, 0, 1])
+    monkeypatch.setattr(walking, "thread_time_ns", lambda: next(took))
+    price = Assembling(5.0)
+    export = [("call", None), ("input", 0)]
+    for _ in range(5):
+        price.learn(export)()
+    assert price.estimate(export) == pytest.approx(5.0 * walking.STEP)
 
 
 def test_an_error_in_a_new_trace_names_its_line_and_loses_nothing(background):

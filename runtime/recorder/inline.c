@@ -73,13 +73,14 @@ PyObject *fb_py_trace_key(PyObject *module, PyObject *unused) {
                        fb_symbol_tuple(rec->symbols, rec->state->n_symbols));
 }
 
-/* How often the current trace has been run, each time by a program that was for once; None where another one has. */
+/* How often the current trace has been run, each time by a program that was for once, and the nanoseconds that these
+ * say were spent; None where another one has. */
 PyObject *fb_py_trace_returns(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;
   const fb_program *p = (const fb_program *)fb_subject()->state->program;
   if (p && !p->once)
     Py_RETURN_NONE;
-  return PyLong_FromLong(p ? p->once : 0);
+  return Py_BuildValue("(iK)", p ? p->once : 0, (unsigned long long)(p ? p->spent : 0));
 }
 
 static PyObject *equations(const fb_node *state, uint32_t from);

@@ -359,6 +359,7 @@ static PyMemberDef program_members[] = {
     {"others", T_OBJECT, offsetof(fb_program, others), 0, "A tuple of Plans for other sizes, or None."},
     {"once", T_UBYTE, offsetof(fb_program, once), 0,
      "How often the trace was run by programs after which another one is asked for, with this one; 0: it stays."},
+    {"spent", T_ULONGLONG, offsetof(fb_program, spent), 0, "Nanoseconds that making and running such programs took."},
     {"updates", T_OBJECT, offsetof(fb_program, updates), 0, "Whatever the frontend stores."},
     {"runs", T_ULONGLONG, offsetof(fb_program, runs), 0, "How often it ran."},
     {"ns", T_ULONGLONG, offsetof(fb_program, ns), 0, "Nanoseconds spent in it."},

@@ -35,6 +35,7 @@ typedef struct {
   fb_flat *flat;                    /* NULL: its trace has imported none */
   bool has_history;
   unsigned char once; /* it is not to run the trace again, which was run this often by such programs; or 0 */
+  uint64_t spent;     /* nanoseconds that they took; the frontend counts */
   uint64_t runs, ns;
 } fb_program;
 
