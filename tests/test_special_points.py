@@ -229,7 +229,7 @@ LEFT_OUT = {
         clear_autocast_cache get_autocast_cpu_dtype get_autocast_dtype get_autocast_gpu_dtype is_autocast_cache_enabled
         is_autocast_cpu_enabled is_autocast_enabled set_autocast_cache_enabled set_autocast_cpu_dtype summary
         set_autocast_cpu_enabled set_autocast_dtype set_autocast_enabled set_autocast_gpu_dtype
-        untyped_storage get_device is_set_to is_pinned pin_memory as_subclass""",
+        untyped_storage get_device is_set_to is_pinned is_shared pin_memory as_subclass""",
     "it converts, as to does, which has a case": "cfloat cdouble",
     "it names dimensions, whose elements it leaves as they are": "align_as align_to has_names refine_names rename",
     "it calls a function that has a case, or whose parts have": """grid_sampler grid_sampler_2d grid_sampler_3d
