@@ -30,9 +30,9 @@ def rounds_within(graph: Graph) -> bool:
 
 
 def _is_exact(node: Node) -> bool:
-    """Whether it is a constant that its dtype has."""
+    """Whether it is a constant that its dtype has, or a choice of numbers that are there."""
     if node.op.name != "constant":
-        return False
+        return node.op.name == "select"
     value, dtype = node.attrs
     return not dtype.is_narrow or (isinstance(value, float) and float(dtype.numpy.type(value)) == value)
 

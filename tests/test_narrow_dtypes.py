@@ -283,6 +283,24 @@ def test_a_call_rounds_once(name, dtype):
                     assert fc.same(x.detach().numpy(), y.detach().to(dtype).numpy()), case
 
 
+@pytest.mark.parametrize("mode", ["off", "blocking"])
+def test_infinities_become_the_greatest_number_of_the_dtype(dtype, mode):
+    x = fb.tensor([np.inf, -np.inf, np.nan, 1.5], dtype=dtype)
+    most = fb.finfo(dtype).max
+    with fb.compiler_options(mode=mode):
+        assert x.nan_to_num().tolist() == [most, -most, 0.0, 1.5]
+        assert x.nan_to_num(2.0, posinf=4.0).tolist() == [4.0, -most, 2.0, 1.5]
+
+
+def test_ldexp_has_the_dtype_of_the_floats(dtype):
+    x = fb.tensor([1.5, -3.0, 1.0], dtype=dtype)
+    for powers in (fb.tensor([1, -2, 12]), fb.tensor([1, -2, 12], dtype=fb.int8), fb.tensor([1, -2, 12], dtype=dtype)):
+        found = fb.ldexp(x, powers)
+        assert found.dtype is dtype and found.tolist() == [3.0, -0.75, 4096.0]
+    assert fb.ldexp(x, fb.tensor([1.0, 2.0, 0.5])).dtype is float32
+    assert fb.ldexp(fb.tensor([3]), fb.tensor([2])).dtype is float32
+
+
 def test_numbers_are_not_rounded_before_they_are_used_but_for_comparison(dtype):
     x = fb.tensor([0.1, *range(1, 40)], dtype=dtype)
     wide = x.float()

@@ -252,8 +252,11 @@ def float_power(input: Operand, exponent: Operand):
 
 @function(free="flambeau", method=True, in_place=True, out=True, samples=binary(number=None))
 def ldexp(input: Tensor_, other: Tensor_):
-    """`input * 2**other`."""
-    return mul.rule(input, ops.exp2(floating(other)))
+    """`input * 2**other`, in the dtype of both where that is a floating-point one, else in the default dtype."""
+    if input.dtype.is_complex:
+        return mul.rule(input, ops.exp2(floating(other)))
+    x, y = promoted("ldexp", input, other, float_only=True)
+    return x * ops.exp2(y)
 
 
 def power(x: Value, y: Value) -> Value:
