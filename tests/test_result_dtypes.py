@@ -7,16 +7,10 @@ from pathlib import Path
 import flambeau as fb
 import pytest
 import result_dtypes
-from flambeau.dialects.dtypes import INTEGER, by_name, promote
+from flambeau.dialects.dtypes import by_name, promote
 
 STORED = json.loads((Path(__file__).parent / "pytorch_facts.json").read_text())
 FACTS = STORED["dtypes"]
-#: What PyTorch accepts and we refuse: (calls, dtypes of the operands), with the reason.
-WHOLE = [d.name for d in INTEGER]
-REFUSED = [
-    ("relu6 functional", WHOLE),  # for floats only, as the other activations
-    ("hardtanh functional", WHOLE),
-]
 #: Calls in which PyTorch gives the dtype of one operand of two: ours is the common one, as everywhere.
 COMMON = ("huber_loss", "binary_cross_entropy_with_logits")
 
@@ -29,13 +23,10 @@ def test_the_stored_facts_are_of_these_calls():
 @pytest.mark.parametrize("name", result_dtypes.CALLS)
 def test_dtypes_are_those_of_pytorch(name):
     """Where PyTorch refuses, a result is no fault: much of what it lacks is a kernel."""
-    refused = {dtypes for call, dtypes in REFUSED if call == name for dtypes in dtypes}
     with fb.compiler_options(mode="off"):
         ours = result_dtypes.facts_of(fb, name)
     for dtypes, theirs in FACTS[name].items():
-        if dtypes in refused:
-            assert ours[dtypes] == "RuntimeError"
-        elif name in COMMON and len(set(found := dtypes.split())) == 2 and not theirs.endswith("Error"):
+        if name in COMMON and len(set(found := dtypes.split())) == 2 and not theirs.endswith("Error"):
             assert ours[dtypes] == promote(*map(by_name, found)).name
         elif not theirs.endswith("Error"):
             assert ours[dtypes] == theirs, dtypes
