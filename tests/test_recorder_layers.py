@@ -10,7 +10,7 @@ FOLDER = Path(__file__).parent.parent / "runtime" / "recorder"
 
 #: From the bottom. A file includes its own layer and those below; a header's functions are defined in its layer.
 LAYERS = {
-    "values": "values sizes function types views statics shape buffers owners",
+    "values": "values sizes function types views selections statics shape buffers owners",
     "traces": "patterns trie trace threads recorder mode period locate log export",
     "cells": "program flatten history ended watches cells holders capture region places tensor view layout stream marks undo "
     "reset pending",

@@ -12,89 +12,7 @@ typedef struct {
   uint32_t rank, n_shape;
 } fb_window;
 
-/* ---- links that have been made --------------------------------------------------------------------------- */
-
-typedef struct {
-  const void *origin;
-  const fb_view *view;
-  const int64_t *key;
-  uint32_t n, hash;
-  bool detached;
-} fb_known;
-
-static fb_known *table; /* open addressing; as many as there are views made by indexing */
-static uint32_t n_known, mask;
-
-static uint32_t hash_of(const void *origin, bool detached, const int64_t *key, uint32_t n) {
-  uint64_t h = (uint64_t)(uintptr_t)origin + detached;
-  for (uint32_t i = 0; i < n; i++)
-    h = (h ^ (uint64_t)key[i]) * 0x9E3779B97F4A7C15ull;
-  return (uint32_t)(h >> 32 ^ h >> 13);
-}
-
-static const fb_view *find(const void *origin, bool detached, const int64_t *key, uint32_t n, uint32_t hash) {
-  for (uint32_t i = hash & mask; table && table[i].view; i = (i + 1) & mask) {
-    const fb_known *k = &table[i];
-    if (k->hash == hash && k->origin == origin && k->detached == detached && k->n == n &&
-        !memcmp(k->key, key, n * sizeof *key))
-      return k->view;
-  }
-  return NULL;
-}
-
-static void place(const fb_known *known) {
-  uint32_t i = known->hash & mask;
-  while (table[i].view)
-    i = (i + 1) & mask;
-  table[i] = *known;
-}
-
-static int reserve(void) {
-  if (table && (n_known + 1) * 2 <= mask)
-    return 0;
-  uint32_t size = table ? (mask + 1) * 2 : 256, old_size = table ? mask + 1 : 0;
-  fb_known *old = table, *grown = PyMem_Calloc(size, sizeof *grown);
-  if (!grown)
-    return PyErr_NoMemory(), -1;
-  table = grown;
-  mask = size - 1;
-  for (uint32_t i = 0; i < old_size; i++)
-    if (old[i].view)
-      place(&old[i]);
-  PyMem_Free(old);
-  return 0;
-}
-
-static int remember(fb_known known) {
-  int64_t *key = PyMem_Malloc(known.n * sizeof *key);
-  if (!key)
-    return PyErr_NoMemory(), -1;
-  memcpy(key, known.key, known.n * sizeof *key);
-  known.key = key;
-  if (reserve() < 0) {
-    PyMem_Free(key);
-    return -1;
-  }
-  place(&known);
-  n_known++;
-  return 0;
-}
-
-/* Without memory for the others all are learnt anew. */
-void fb_index_sweep(void) {
-  fb_known *old = table;
-  table = old ? PyMem_Calloc((size_t)mask + 1, sizeof *table) : NULL;
-  n_known = 0;
-  for (uint32_t i = 0; old && i <= mask; i++) {
-    if (table && old[i].view && !fb_view_is_dead(old[i].view)) {
-      place(&old[i]);
-      n_known++;
-    } else {
-      PyMem_Free((void *)old[i].key);
-    }
-  }
-  PyMem_Free(old);
-}
+/* ---- links --------------------------------------------------------------------------------------------- */
 
 /* The link, made by the frontend's view `window(tensor, starts, sizes, steps, shape)`. */
 static const fb_view *learn(fb_function *f, fb_tensor *t, const fb_window *w) {
@@ -111,19 +29,19 @@ static const fb_view *learn(fb_function *f, fb_tensor *t, const fb_window *w) {
 
 /* NULL without an error: another thread has put the tensor on another base. */
 static const fb_view *link_of(fb_function *f, fb_tensor *t, const fb_window *w) {
-  uint32_t n = 2 * w->rank + w->n_shape;
   const void *origin = fb_view_origin(t);
-  bool detached = fb_view_detaches(f, t);
+  fb_selection asked = {
+      .origin = origin, .key = w->key, .n = 2 * w->rank + w->n_shape, .detached = fb_view_detaches(f, t)};
   if (!origin)
     return NULL;
-  uint32_t hash = hash_of(origin, detached, w->key, n);
-  const fb_view *v = find(origin, detached, w->key, n, hash);
+  const fb_view *v = fb_selection_find(&asked);
   if (FB_LIKELY(v != NULL))
     return v;
   if (!(v = learn(f, t, w)) || v->origin != origin)
     return NULL;
-  bool is_new = v->detached == detached && !find(origin, detached, w->key, n, hash);
-  return is_new && remember((fb_known){origin, v, w->key, n, hash, detached}) < 0 ? NULL : v;
+  bool is_new = v->detached == asked.detached && !fb_selection_find(&asked);
+  asked.view = v;
+  return is_new && fb_selection_remember(&asked) < 0 ? NULL : v;
 }
 
 /* ---- reading an index ------------------------------------------------------------------------------------ */

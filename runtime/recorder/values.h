@@ -68,6 +68,18 @@ typedef struct fb_view {
   uint32_t handles;              /* tensors that show it, and notes of what such have shown */
 } fb_view;
 
+/* What a view made by indexing selects: see selections.c. */
+typedef struct {
+  const void *origin; /* as the view's */
+  const fb_view *view;
+  const int64_t *key; /* `n` numbers: sizes, steps, shape */
+  uint32_t n, hash;
+  bool detached;
+} fb_selection;
+
+const fb_view *fb_selection_find(fb_selection *asked);   /* NULL where none is known; sets the hash */
+int fb_selection_remember(const fb_selection *selected); /* that was asked for and not found */
+
 /* Borrowed arguments; `device` is a str, NULL for the CPU. */
 fb_type *fb_type_intern(PyObject *shape, PyObject *dtype, PyObject *device, bool requires_grad);
 bool fb_type_on_cpu(const fb_type *type);
@@ -116,7 +128,7 @@ void fb_view_mark(uint32_t id);
 extern uint32_t fb_in_hand;                /* code that has types in hand which nothing has yet, and lets others in */
 void fb_views_mark(void);                  /* what views hold, after all that holds views has been marked */
 bool fb_view_is_dead(const fb_view *view); /* between these marks and the sweep */
-void fb_index_sweep(void);                 /* ways to views that are dead */
+void fb_selections_sweep(void);            /* ways to views that are dead */
 void fb_types_sweep(void);
 void fb_views_sweep(void);   /* may run Python code */
 void fb_statics_sweep(void); /* may run Python code */
