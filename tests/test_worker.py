@@ -84,7 +84,8 @@ def test_without_a_disk_cache_objects_travel_in_the_replies(fresh, monkeypatch):
     assert same_bits(to_array(executable([X])[0], Aval((12,), float32)), reference.run(chain(), [X])[0])
 
 
-def test_workers_are_niced_and_hear_no_ctrl_c(fresh):
+def test_workers_are_niced_and_hear_no_ctrl_c(fresh, monkeypatch):
+    monkeypatch.setattr(pool, "GRACE", 0.0)
     started().wait(60)
     (pid,) = pool.processes()
     assert os.getpriority(os.PRIO_PROCESS, pid) >= 10
@@ -92,6 +93,23 @@ def test_workers_are_niced_and_hear_no_ctrl_c(fresh):
     os.kill(pid, signal.SIGINT)
     other = started(chain(5))
     assert other.wait(60) is not None and pool.processes() == [pid]
+
+
+@pytest.mark.parametrize(("grace", "is_niced"), [(1000.0, False), (0.001, True)])
+def test_the_first_worker_is_niced_once_it_has_worked_for_a_while(fresh, monkeypatch, grace, is_niced):
+    monkeypatch.setattr(pool, "GRACE", grace)
+    started().wait(60)
+    (pid,) = pool.processes()
+    assert (os.getpriority(os.PRIO_PROCESS, pid) > os.getpriority(os.PRIO_PROCESS, 0)) == is_niced
+    assert [bool(w.nice) for w in pool.shared()._workers] == [is_niced]
+
+
+def test_no_other_worker_is_started_beside_one_that_is_not_niced_yet(fresh, monkeypatch):
+    monkeypatch.setattr(pool, "GRACE", 1000.0)
+    shared = pool.shared()
+    jobs = [shared.submit("kernel", KernelSource(f"{k}", f"{k}"), Options(), heat=lambda: 2.0) for k in range(3)]
+    shared.look()
+    assert all(job.wait(60) for job in jobs) and shared.started == 1
 
 
 def test_a_worker_that_a_step_waits_for_is_not_niced(fresh):
@@ -336,6 +354,7 @@ def test_a_worker_that_cannot_be_woken_is_killed(fresh, monkeypatch):
 def stopped(fresh, monkeypatch):
     """A worker that came up and was stopped, and that nobody ends."""
     monkeypatch.setattr(pool, "STALLED", 1000.0)
+    monkeypatch.setattr(pool, "GRACE", 0.0)
     started().wait(60)
     (pid,) = pool.processes()
     os.kill(pid, signal.SIGSTOP)

@@ -2,7 +2,7 @@
 
 In: a node of a program. Out: a function of its operands' arrays, or None where somebody has to compile the op first. Of an op whose
 reference is not exact, that is what its record says follows the order of kernels; of elementwise ones on real numbers the body that
-kernels are made of, played on arrays op by op. Next: `one_op.py`, which counts what this costs.
+kernels are made of, played op by op: in C (`c_bodies.py`), else on arrays. Next: `one_op.py`, which counts what this costs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
+from flambeau.compiler.baseline.c_bodies import in_c
 from flambeau.compiler.groups.form import Body, BodyOp
 from flambeau.dialects.dtypes import DType, by_mlir
 from flambeau.dialects.graph import Graph, Node
@@ -50,19 +51,23 @@ def _played(op: OpRecord, key: Any, attrs: tuple[Any, ...], dtypes: tuple[DType,
 
     wide = [d.accumulation if d.is_narrow else d for d in dtypes]
     *types, result = (d.mlir for d in wide)
-    playing = _Playing.of(bodies.elementwise(op, attrs, tuple(types), (result,), None))
-    if playing is None:
+    body = bodies.elementwise(op, attrs, tuple(types), (result,), None)
+    if (play := in_c(body, _number) or _on_arrays(body)) is None:
         return None
     operands, narrow = [d.numpy for d in wide[:-1]], dtypes[-1].numpy
 
-    @quiet
     def run(*given: Any) -> np.ndarray:
         arrays = [np.ascontiguousarray(x, dtype).reshape(x.shape) for x, dtype in zip(given, operands)]
-        (found,) = playing.run([*arrays, None])  # a body does not read what was there before
-        found, shape = np.asarray(found, narrow), given[0].shape
+        found, shape = np.asarray(play(arrays), narrow), given[0].shape
         return found if found.shape == shape else np.broadcast_to(found, shape)
 
-    return run
+    return run if wide[-1] is dtypes[-1] else quiet(run)
+
+
+def _on_arrays(body: Body) -> Callable[[Sequence[np.ndarray]], np.ndarray] | None:
+    """The one result of a body on arrays of its arguments but the last: it does not read what was there before."""
+    playing = _Playing.of(body)
+    return None if playing is None else quiet(lambda arrays: playing.run([*arrays, None])[0])
 
 
 # ---- bodies on arrays -----------------------------------------------------------------------------------------------
@@ -137,7 +142,13 @@ def _bits(op: BodyOp) -> Callable[..., Any]:
     return lambda x: x.view(dtype)
 
 
-def _constant(op: BodyOp) -> Callable[..., Any] | None:
+def _constant(op: BodyOp) -> Callable[..., Any]:
+    value = _number(op)
+    return lambda: value
+
+
+def _number(op: BodyOp) -> np.ndarray:
+    """What a constant is, or a table of them."""
     from flambeau.compiler.groups.play import number  # most programs do without
 
     (type,), literal = op.types, str(op.attribute)
@@ -147,8 +158,7 @@ def _constant(op: BodyOp) -> Callable[..., Any] | None:
     dtype = by_mlir(element)
     numbers = np.array([number(text, element) for text in texts], dtype.numpy if dtype.is_floating_point else np.int64)
     found = numbers.astype(dtype.numpy)  # literals of integers are signed
-    value = found if is_table else found.reshape(())
-    return lambda: value
+    return found if is_table else found.reshape(())
 
 
 #: Of floats, and of integers with a sign.

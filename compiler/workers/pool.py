@@ -1,5 +1,5 @@
-"""The compiler processes of this process: started when first needed, of low priority, unless somebody waits, at most one per core
-but one.
+"""The compiler processes of this process: started when first needed, of low priority, unless somebody waits (the first
+one not at once), at most one per core but one.
 
 In: requests, from any thread. Out: `Job`s, whose `done` says when to look at `result` or `error`. One daemon thread
 feeds the workers, reaps them, and kills what takes too long or gets nowhere; it waits for none. A job whose worker
@@ -31,6 +31,9 @@ LIMIT = 120.0
 IDLE = 30.0
 #: Seconds without any progress after which a worker that has work is taken to be stopped.
 STALLED = 5.0
+#: Seconds of processor time before the first worker lowers its priority: what it takes to start and to compile something small. A
+#: busy machine would hold that up for long, and until then all runs op by op.
+GRACE = 1.0
 _START_LIMIT = 60.0  # seconds until a new process must have said hello
 _STOPPED = "made no progress"
 _TICK = 0.5  # seconds between two looks at workers that have work
@@ -240,7 +243,7 @@ class Pool:
 
     def _start(self, nice: int, selector: selectors.BaseSelector) -> bool:
         try:
-            worker = Process(nice, IDLE, self._now, _START_LIMIT)
+            worker = Process(nice, IDLE, self._now, _START_LIMIT, grace=0.0 if self.started else GRACE)
         except OSError as error:
             if not self._workers and (job := self._next()):
                 job.fail(f"the compiler process did not start ({error})")

@@ -88,14 +88,15 @@ class Job:
 
 
 class Process:
-    """A worker, the job it works on, and the bytes that are under way. Times are the pool's, in seconds."""
+    """A worker, the job it works on, and the bytes that are under way. Times are the pool's, in seconds. It lowers its priority by
+    `nice` after `grace` of its own."""
 
-    def __init__(self, nice: int, idle: float, now: float, start_limit: float) -> None:
+    def __init__(self, nice: int, idle: float, now: float, start_limit: float, grace: float = 0.0) -> None:
         import subprocess  # a start from the caches does without: it and what it needs take a tenth of the driver's import
 
-        self.nice = nice
+        self._nice = nice
         self.process = subprocess.Popen(
-            [sys.executable, "-P", worker_module.__file__, str(idle), str(nice), str(os.getpid())],
+            [sys.executable, "-P", worker_module.__file__, str(idle), str(nice), str(os.getpid()), str(grace)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -113,11 +114,21 @@ class Process:
         self.running = ""  # the plug-in's code that it said it would run
         self.why_killed = ""
         self.deadline = now + start_limit
+        self._grace = grace
         self._moved = now
         self._used = ""
         self._outbox = memoryview(b"")
         self._inbox = bytearray()
         self._said = bytearray()
+
+    @property
+    def nice(self) -> int:
+        """By how much it has lowered its priority, or soon will."""
+        if self._grace and self.process.poll() is None:
+            with contextlib.suppress(OSError):
+                pid = self.process.pid
+                return os.getpriority(os.PRIO_PROCESS, pid) - os.getpriority(os.PRIO_PROCESS, 0)
+        return self._nice
 
     @property
     def busy(self) -> bool:

@@ -1,4 +1,4 @@
-"""A compiler process: `python worker.py IDLE NICE PARENT`, started and fed by `pool.py`.
+"""A compiler process: `python worker.py IDLE NICE PARENT GRACE`, started and fed by `pool.py`.
 
 In: requests on standard input. Out: notes and replies on standard output; all are length-prefixed pickles. It compiles
 and stores, it never runs what it made. It goes when its input ends, with its parent, when it was idle for `IDLE` seconds,
@@ -75,7 +75,7 @@ def receive(stream: Any) -> tuple[float, bytes]:
     return pickle.loads(data)
 
 
-def main(idle: float = 30.0, nice: float = 10, parent: float = 0) -> None:
+def main(idle: float = 30.0, nice: float = 10, parent: float = 0, grace: float = 0) -> None:
     if parent:
         from flambeau.compiler.workers import lifeline  # found once the package is set up
 
@@ -84,7 +84,7 @@ def main(idle: float = 30.0, nice: float = 10, parent: float = 0) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     faulthandler.register(signal.SIGPROF, file=2, all_threads=False, chain=True)  # says where it was, and ends it
-    os.nice(int(nice))
+    _give_way(int(nice), float(grace))
     _prepare()
     _announce(sink)
     try:
@@ -99,6 +99,15 @@ def main(idle: float = 30.0, nice: float = 10, parent: float = 0) -> None:
     except (EOFError, BrokenPipeError):
         pass
     os._exit(0)  # whatever threads a plug-in may have left
+
+
+def _give_way(nice: int, grace: float) -> None:
+    """Lower the priority once so many seconds of processor time are used up."""
+    if grace <= 0:
+        os.nice(nice)
+        return
+    signal.signal(signal.SIGVTALRM, lambda *_: os.nice(nice))
+    signal.setitimer(signal.ITIMER_VIRTUAL, grace)
 
 
 def _announce(sink: BinaryIO) -> None:
@@ -223,4 +232,4 @@ if __name__ == "__main__":
         _Frontend()
     from flambeau.compiler.workers import worker  # so that messages pickle under the name the parent knows
 
-    worker.main(*map(float, sys.argv[1:4]))
+    worker.main(*map(float, sys.argv[1:5]))

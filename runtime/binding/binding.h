@@ -34,6 +34,10 @@ PyObject *fb_cpu_identity(PyObject *module, PyObject *unused);
 PyObject *fb_multiply_add(PyObject *module, PyObject *arguments);
 PyObject *fb_matrix_product(PyObject *module, PyObject *arguments);
 
+/* body.c */
+PyObject *fb_body_ops(PyObject *module, PyObject *unused);
+PyObject *fb_run_body(PyObject *module, PyObject *arguments);
+
 /* object_loader.c */
 PyObject *fb_map_object(PyObject *module, PyObject *arguments);
 

@@ -183,6 +183,16 @@ static PyMethodDef functions[] = {
     {"matrix_product", fb_matrix_product, METH_VARARGS,
      PyDoc_STR("matrix_product(a, b, out, batch, m, k, n, is_double)\n--\n\nWrite the products of row-major matrices "
                "of floats or doubles, summed in the order that kernels follow.")},
+    {"body_ops", fb_body_ops, METH_NOARGS,
+     PyDoc_STR(
+         "body_ops()\n--\n\nThe names of the ops that `run_body` knows: name, predicate, type of the operand where it "
+         "is another, type.")},
+    {"run_body", fb_run_body, METH_VARARGS,
+     PyDoc_STR(
+         "run_body(steps, constants, n_values, operands, out, n)\n--\n\nRun a body on n elements. A step is five "
+         "int32: an op's place in `body_ops`, the number of its result, three of its operands. Values\nare numbered: "
+         "the operands' elements, what steps make, then each 8 bytes of `constants`. The last step gives `out`.\n"
+         "Types are those of the ops; nobody checks that values have them. Raises ValueError for what does not fit.")},
     {"lapack_kernels", fb_lapack_kernels, METH_VARARGS,
      PyDoc_STR(
          "lapack_kernels(routines, get_threads, set_threads)\n--\n\nThe kernels of linear algebra by name, their "

@@ -2,19 +2,13 @@
  * the order of docs/architecture.md. Python calls these while a kernel is still to be compiled.
  */
 #include "binding.h"
+#include "fused.h"
 
 #include <math.h>
 
 #define LANES 64
 #define CHUNK 4096
 #define BLOCK 256
-
-/* The same functions for processors that have the instruction, which is what these loops are about. */
-#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GLIBC__)
-#define FUSED __attribute__((target_clones("fma", "default")))
-#else
-#define FUSED
-#endif
 
 #define REAL float
 #define FMA fmaf

@@ -1,0 +1,95 @@
+"""Bodies of kernels as steps that the runtime does op by op, many times as fast as NumPy does them on small arrays.
+
+In: a body of straight code. Out: a function of arrays with the bits of the compiled kernel, or None where C does not know an op.
+Next: `stand_ins.py`, which plays the others on NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import numpy as np
+from flambeau.compiler.groups.form import Body, BodyOp
+from flambeau.dialects.dtypes import by_mlir
+from flambeau.runtime import _binding as runtime
+
+_CONVERSIONS = frozenset(
+    f"arith.{name}" for name in ("bitcast", "extf", "truncf", "extsi", "trunci", "sitofp", "index_cast")
+)
+_UNIT = 8  # bytes of a constant
+_MOST = 4  # operands
+
+
+@cache
+def _places() -> dict[str, int]:
+    """Ops by the names that C gives them."""
+    return {name: place for place, name in enumerate(runtime.body_ops())}
+
+
+def in_c(body: Body, constants: Callable[[BodyOp], np.ndarray]) -> Callable[[Sequence[np.ndarray]], np.ndarray] | None:
+    """What computes the body's one result from arrays of its first arguments, which are of one shape, without gaps and of the
+    arguments' types; others are not read. `constants` gives the values of an `arith.constant`."""
+    types = body.value_types()
+    steps = _BodySteps(types, constants)
+    if len(body.types) > _MOST + 1 or body.results != (len(types) - 1,):
+        return None
+    if not all(steps.add(*entry) for entry in enumerate(body.ops, len(body.types))):
+        return None
+    code, held = np.array(steps.code, np.int32).tobytes(), bytes(steps.constants)
+    n_values, dtype = len(types), by_mlir(types[-1]).numpy
+
+    def run(arrays: Sequence[np.ndarray]) -> np.ndarray:
+        out = np.empty(arrays[0].shape, dtype)
+        if out.size:
+            runtime.run_body(code, held, n_values, tuple(arrays), out, out.size)
+        return out
+
+    return run
+
+
+class _BodySteps:
+    """The steps of a body whose values are of these `types`, and the constants that follow the values."""
+
+    def __init__(self, types: Sequence[str], values: Callable[[BodyOp], np.ndarray]) -> None:
+        self.code: list[list[int]] = []
+        self.constants = bytearray()
+        self._types, self._values = types, values
+        self._tables: dict[int, int] = {}  # their constants, by the numbers of their values
+
+    def add(self, number: int, op: BodyOp) -> bool:
+        """Add the op that makes this value. False: C does not know it."""
+        if op.regions or len(op.types) != 1:
+            return False
+        operands = [self._tables.get(v, v) for v in op.operands]
+        if op.name == "arith.constant":
+            operands = [self._constant(op)]
+            if op.types[0].startswith("tensor<"):
+                self._tables[number] = operands[0]
+                return True
+        elif op.name == "tensor.extract" and op.operands[0] not in self._tables:
+            return False
+        place = _places().get(_name(op, self._types))
+        if place is not None:
+            self.code.append([place, number, *operands, *[operands[0]] * (3 - len(operands))])
+        return place is not None
+
+    def _constant(self, op: BodyOp) -> int:
+        """The number of what a constant is."""
+        number = len(self._types) + len(self.constants) // _UNIT
+        self.constants += _spelled(self._values(op))
+        return number
+
+
+def _name(op: BodyOp, types: Sequence[str]) -> str:
+    """As `body_ops` spells it."""
+    (result,) = op.types
+    if op.name in ("arith.cmpf", "arith.cmpi"):
+        return f"{op.name} {op.attribute} {types[op.operands[0]]}"
+    return f"{op.name} {types[op.operands[0]]} {result}" if op.name in _CONVERSIONS else f"{op.name} {result}"
+
+
+def _spelled(values: np.ndarray) -> bytes:
+    """A number, or a table after its length, in whole units."""
+    found = values.tobytes() if not values.ndim else np.int64(values.size).tobytes() + values.tobytes()
+    return found + bytes(-len(found) % _UNIT)
