@@ -13,6 +13,7 @@ says which differ, and why.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import difflib
 import gzip
 import importlib
@@ -48,7 +49,8 @@ def described(lowered, graph) -> str:
 
     calls = []
     for call in lowered.calls:
-        fields = {name: written(value) for name, value in vars(call).items() if name not in ("source", "operands")}
+        names_of = [f.name for f in dataclasses.fields(call) if f.name not in ("source", "operands")]
+        fields = {name: written(getattr(call, name)) for name in names_of}  # not what was asked of it and kept
         operands = [(named(o.kind, o.index), repr(o.offset)) for o in call.operands]
         calls.append({**fields, "operands": operands, "label": call.source.label, "text": call.source.text})
     aliases = [(f"output {k}", named("value", lowered.aliases.get(v, v))) for k, v in enumerate(graph.outputs)]
