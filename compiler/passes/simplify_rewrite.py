@@ -37,6 +37,7 @@ class Rewrite(Copy):
         self.repeated: dict[int, int] = {}  # a value that repeats one element: the value of size 1 that has it
         self._known: dict[tuple, int] = {}
         self._once: dict[tuple, int] = {}
+        self._calls: dict[tuple, int] = {}
         self._device = CPU  # of what is being emitted
         self._leaving = leaving(source)
 
@@ -49,15 +50,16 @@ class Rewrite(Copy):
         aval = self.source.avals[result]
         if node.has_effect:
             return self.emit(node, Match(node.op, operands, node.attrs), aval)
-        form = node.op.name, operands, attrs_key(node.attrs), aval.device, result in self._leaving
-        value = self._once.get(form)
+        form = node.op.name, operands, attrs_key(node.attrs), aval.device
+        asked = form, result in self._leaving
+        value = self._once.get(asked)
         if value is None:
-            value = self._once[form] = self.emit(node, Match(node.op, operands, node.attrs), aval)
+            value = self._once[asked] = self.emit(node, Match(node.op, operands, node.attrs), aval, form)
         return value
 
-    def emit(self, at: Node, call: Match, aval: Aval | None = None) -> int:
-        """Simplify `call` until no rule applies, and append what is left. Returns the value that is its result, which has the
-        type `aval`, where that is given."""
+    def emit(self, at: Node, call: Match, aval: Aval | None = None, form: tuple | None = None) -> int:
+        """Simplify `call` until no rule applies, and append what is left, unless it is there. Returns the value that is its result,
+        which has the type `aval`, where that is given; `form` tells the call from others."""
         self._device = self.source.avals[at.results[0]].device
         while True:
             for rule in self._rules.get(call.op.name, self._others if call.op.family.is_pointwise else ()):
@@ -65,14 +67,24 @@ class Rewrite(Copy):
                 if found is not None:
                     break
             else:
-                return self._append(at, call, self._minus_zero(call), aval)
+                return self._written(at, call, aval, form)
             if isinstance(found, int):
                 return self._without_op(at, call, found)
             if isinstance(found, Splat):
                 return self.splat(at, found.value, found.aval)
             if isinstance(found, SplatCall):
                 return self._repeat(at, found)
-            call, aval = self._call(at, found) if isinstance(found, Nested) else found, None
+            call = self._call(at, found) if isinstance(found, Nested) else found
+            aval = form = None
+
+    def _written(self, at: Node, call: Match, aval: Aval | None, form: tuple | None) -> int:
+        """What a call gives that no rule applies to: calls that rules have made equal are one, as if they had been so before."""
+        if at.has_effect or call.op.fallible:
+            return self._append(at, call, self._minus_zero(call), aval)
+        form = form or (call.op.name, call.operands, attrs_key(call.attrs), self._device)
+        if form not in self._calls:
+            self._calls[form] = self._append(at, call, self._minus_zero(call), aval)
+        return self._calls[form]
 
     def _repeat(self, at: Node, found: SplatCall) -> int:
         """The op on single elements, stretched."""
