@@ -139,3 +139,10 @@ def test_what_does_not_fit_is_refused(steps, constants, n_values, operands, n):
 def test_what_is_no_buffer_is_refused():
     with pytest.raises(TypeError):
         _binding.run_body(np.array(NEGATED, np.int32).tobytes(), b"", 2, (1.0,), np.zeros(1, np.float32), 1)
+
+
+def test_buffers_of_nothing_are_refused():
+    code, some, none = np.array(NEGATED, np.int32).tobytes(), np.ones(4, np.float32), np.zeros(0, np.float32)
+    for operand, out in ((none, some), (some, none)):
+        with pytest.raises(ValueError, match="do not fit 4 elements"):
+            _binding.run_body(code, b"", 2, (operand,), out, 4)

@@ -4,6 +4,8 @@ import gc
 import multiprocessing
 import os
 import pickle
+import subprocess
+import sys
 from multiprocessing.reduction import ForkingPickler
 
 import flambeau as fb
@@ -107,6 +109,19 @@ def test_what_is_not_shared_or_has_no_strides_is_sent_by_value():
     with pytest.raises(RuntimeError, match="only leaf tensors can be pickled"):
         sent(x.requires_grad_() * 2)
     assert not pickle.loads(pickle.dumps(fb.ones(2).share_memory_())).is_shared()
+
+
+def test_plain_tensors_of_a_shared_parameter_are_shared():
+    """In a process in which nothing but a Parameter was shared before."""
+    code = (
+        "import pickle, flambeau as fb\n"
+        "from multiprocessing.reduction import ForkingPickler\n"
+        "p = fb.nn.Parameter(fb.ones(3)).share_memory_()\n"
+        "part = pickle.loads(ForkingPickler.dumps(p.detach()[1:]))\n"
+        "part += 1\n"
+        "assert part.is_shared() and p.tolist() == [1, 2, 2], p\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def shared_files():

@@ -46,6 +46,17 @@ def test_tensors_come_in_order():
     assert trees.leaves(({}, [], None, 1.5)) == []
 
 
+class Rows(Table):
+    """A mapping whose items are lists."""
+
+    def items(self):
+        return [[key, value] for key, value in self.held.items()]
+
+
+def test_items_of_mappings_are_any_pairs():
+    assert trees.mapped(lambda t: t.item(), Rows({"a": fb.tensor(2.0)})) == {"a": 2.0}
+
+
 def test_nesting_and_its_types_are_kept():
     tree, tensors = nested()
     names = iter("abcde")

@@ -21,6 +21,7 @@ from flambeau.compiler.workers.worker import HEADER, Progress, Request, packed
 
 #: Of what a process says on standard error, this many bytes are kept.
 _KEPT = 4000
+_LOWEST = 19  # priority that there is
 _FRAME = re.compile(r'File "([^"]*)", line (\d+)')
 
 
@@ -126,8 +127,11 @@ class Process:
         """By how much it has lowered its priority, or soon will."""
         if self._grace and self.process.poll() is None:
             with contextlib.suppress(OSError):
-                pid = self.process.pid
-                return os.getpriority(os.PRIO_PROCESS, pid) - os.getpriority(os.PRIO_PROCESS, 0)
+                own = os.getpriority(os.PRIO_PROCESS, 0)
+                lowered = os.getpriority(os.PRIO_PROCESS, self.process.pid) - own
+                if lowered < min(self._nice, _LOWEST - own):
+                    return lowered
+                self._grace = 0.0  # it stays so
         return self._nice
 
     @property

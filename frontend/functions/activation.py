@@ -158,7 +158,7 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
     """x limited to [min_val, max_val]; the gradient is 0 on the bounds. Raises ValueError for a `min_val` above `max_val`."""
     if min_val > max_val:
         raise ValueError(f"[hardtanh] min_val {min_val} is above max_val {max_val}. Exchange them.")
-    if input.dtype.is_integer and not input.dtype.is_signed and int(min_val) < 0:
+    if input.dtype.is_integer and not input.dtype.is_signed and min_val <= -1:
         raise RuntimeError(
             f"[hardtanh] min_val {min_val} is negative, and {input.dtype} has no sign. Pass bounds from 0."
         )

@@ -126,7 +126,7 @@ def _received(
     cls: type,
 ) -> Any:
     """A leaf on memory that another process shares."""
-    _travel(cls)
+    _travel(Tensor)
     buffer, count = Buffer.from_object(_attached(handle.detach(), size)), size // dtype.itemsize
     if math.prod(shape) == count and strides == layout.dense(shape):
         made = recorder.tensor_from_buffer(buffer, shape, dtype, shared=True)
@@ -146,7 +146,7 @@ def share_memory_(self: Tensor) -> Tensor:
     Nothing changes where it lies there already, or on a GPU. Whoever writes is seen when the write has been run, by `flush()` at
     the latest; nothing orders the writes of several processes.
     """
-    _travel(type(self))
+    _travel(Tensor)  # views and `detach()` of a Parameter are plain tensors
     if self._place == CPU.type and _memory_of(self) is None:
         size = max(_storage_bytes(self), 1)
         bytes_ = _attached(new_file("flambeau-shared", size), size)

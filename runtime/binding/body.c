@@ -190,11 +190,11 @@ static bool run_blocks(const body_call *call) {
 }
 
 static bool fits(const body_call *call) {
-  bool found = call->n > 0 && call->n_values >= call->n_operands &&
+  bool found = call->n > 0 && call->out.len >= call->n && call->n_values >= call->n_operands &&
                call->steps.len % (Py_ssize_t)sizeof(body_step) == 0 && call->constants.len % UNIT == 0 &&
                call->out.len % call->n == 0 && call->out.len / call->n <= UNIT;
   for (Py_ssize_t k = 0; found && k < call->n_operands; k++)
-    found = call->operands[k].len % call->n == 0;
+    found = call->operands[k].len >= call->n && call->operands[k].len % call->n == 0;
   return found && is_sound(call->steps.buf, call->n_steps, call->n_operands, call->n_values, call->n_all);
 }
 

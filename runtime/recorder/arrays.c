@@ -73,18 +73,23 @@ PyObject *fb_py_move_storage(PyObject *module, PyObject *args) {
     return NULL;
   fb_tensor *t = fb_as_tensor(o, "move_storage");
   fb_buffer *b = t ? fb_buffer_from_python(given) : NULL;
-  if (!b || fb_cell_share(t->cell, false) < 0)
+  if (!b)
     return NULL;
-  fb_cell *c = t->cell;
-  if (!c->buffer)
-    return fb_cell_raise(c), NULL;
+  fb_cell *c = t->cell; /* held: others may be let in, and put the tensor elsewhere */
   if (fb_buffer_bytes(b) < c->type->bytes)
     return PyErr_Format(PyExc_ValueError, "[move_storage] the buffer has %zu bytes, the storage %zu.",
                         fb_buffer_bytes(b), c->type->bytes);
-  memcpy(fb_buffer_data(b), fb_buffer_data(c->buffer), c->type->bytes);
-  fb_buffer_retain(b);
-  fb_cell_set_value(c, b);
-  c->shared = true;
-  fb_buffer_written(b, true);
-  Py_RETURN_NONE;
+  c->refs++;
+  int status = fb_cell_share(c, false);
+  if (status == 0 && !c->buffer)
+    status = fb_cell_raise(c);
+  if (status == 0) {
+    memcpy(fb_buffer_data(b), fb_buffer_data(c->buffer), c->type->bytes);
+    fb_buffer_retain(b);
+    fb_cell_set_value(c, b);
+    c->shared = true;
+    fb_buffer_written(b, true);
+  }
+  fb_cell_release(c);
+  return status < 0 ? NULL : Py_NewRef(Py_None);
 }

@@ -107,11 +107,12 @@ static PyObject *as_sequence(PyObject *list, PyObject *like) {
 static PyObject *walked_mapping(fb_walk walk, PyObject *tree) {
   PyObject *items = PyMapping_Items(tree), *made = items ? PyDict_New() : NULL;
   for (Py_ssize_t i = 0; made && i < PyList_GET_SIZE(items); i++) {
-    PyObject *pair = PyList_GET_ITEM(items, i), *key, *value = NULL;
-    if (!PyArg_ParseTuple(pair, "OO:items", &key, &value) || !(value = walked(walk, value)) ||
+    PyObject *pair = PySequence_Tuple(PyList_GET_ITEM(items, i)), *key, *item, *value = NULL;
+    if (!pair || !PyArg_ParseTuple(pair, "OO:items", &key, &item) || !(value = walked(walk, item)) ||
         PyDict_SetItem(made, key, value) < 0)
       Py_CLEAR(made);
     Py_XDECREF(value);
+    Py_XDECREF(pair);
   }
   Py_XDECREF(items);
   return made;
