@@ -46,7 +46,7 @@ class _Inside(recorder.ModeScope):
 def _inside(*given: Any) -> _Inside:
     """A transform of what is given, to be entered."""
     made = _Inside(GRAD_MODE, GRAD_MODE)
-    made.is_enabled = bool(recorder.get_mode() & GRAD_MODE)
+    made.is_enabled = is_grad_enabled()
     made.is_given = _is_inside() or True in [t.requires_grad for t in trees.leaves(given)]
     return made
 

@@ -59,6 +59,13 @@ def copied(array: np.ndarray, dtype: DType | None = None, *, cls: type | None = 
     return recorder.tensor_from_buffer(buffer, array.shape, dtype, cls=cls, device=there)
 
 
+def filled(number: complex, shape: tuple[int, ...], dtype: DType) -> Tensor:
+    """A tensor of its own memory, filled with a number."""
+    buffer, target = empty_array(shape, dtype)
+    target[...] = saturate(np.asarray(number, dtype.accumulation.numpy), dtype)
+    return recorder.tensor_from_buffer(buffer, shape, dtype)
+
+
 def stacked(arrays: Sequence[np.ndarray]) -> Tensor:
     """A tensor of its own memory with arrays of one shape and dtype along a new first dimension."""
     dtype = check_supported("stack", from_numpy(arrays[0].dtype))

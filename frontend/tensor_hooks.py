@@ -116,11 +116,8 @@ def _meets(outputs: Sequence[Tensor]) -> bool:
     for t in outputs:
         if t.requires_grad:
             recorder.import_history(t)
-    owned = [hook.owner for ref in list(_owned.values()) if (hook := ref()) is not None and hook.owner is not None]
-    after = [made.owner for ref in list(_after.values()) if (made := ref()) is not None]
-    owners = [owner() for owner in (*owned, *after)]
-    here = any(t is not None and recorder.known_history(t) is not None for t in owners)
-    return here or bool(recorder.trace_marks())
+    after = [made.owner() for ref in list(_after.values()) if (made := ref()) is not None]
+    return bool(slots()) or any(t is not None and recorder.known_history(t) is not None for t in after)
 
 
 def slots() -> list[tuple[int, Hook]]:

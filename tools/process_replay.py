@@ -59,7 +59,7 @@ def described(lowered, graph) -> str:
 
 def written(value: Any) -> str:
     """A value as text, without what is another number in every process: what steps of a region update goes by its address."""
-    return re.sub(r"\{\d{12,}: ", "{address: ", repr(value))
+    return re.sub(r"(?<=[{ ])\d{12,}(?=: )", "address", repr(value))
 
 
 def pytest_configure() -> None:

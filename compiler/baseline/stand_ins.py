@@ -21,9 +21,8 @@ from flambeau.dialects.record import OpRecord, find
 from flambeau.dialects.tape.common import quiet
 from flambeau.runtime import _binding as runtime
 
-StandIn = Callable[
-    ..., Any
-]  #: (operand arrays..., attrs...) -> what the reference gives: an array, or a tuple of several
+#: (operand arrays..., attrs...) -> what the reference gives: an array, or a tuple of several.
+StandIn = Callable[..., Any]
 
 #: Nanoseconds that compiled code takes, by estimate, for what is too much to be done so.
 _MOST = 1_000_000.0

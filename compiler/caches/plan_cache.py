@@ -95,10 +95,8 @@ def key(graph: Graph, options: Options) -> str:
 def toolchain() -> str:
     """A digest of everything that turns a graph into a program: our sources, and what `kernel_cache` depends on. What it is for
     files of these names, sizes and times is in the user's cache: a start from there reads none of them."""
-    compiler, files = (
-        kernel_cache.toolchain(),
-        sorted(_files(str(Path(__file__).parent.parent), *flambeau.dialects.__path__)),
-    )
+    compiler = kernel_cache.toolchain()
+    files = sorted(_files(str(Path(__file__).parent.parent), *flambeau.dialects.__path__))
     files.append(_seen(os.stat(plan_spec.__file__), plan_spec.__file__))
     store, name = ObjectStore.of_user("toolchain", 1 << 20), digest(compiler, repr(files))
     if store is not None and (known := store.read(name)) is not None:

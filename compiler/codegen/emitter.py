@@ -56,7 +56,7 @@ class Emitter(Memory):
         self._constants: dict[tuple[str, str], str] = {}
         self._globals: list[str] = []
         self._entry: dict[str, list[str]] = {}
-        self._types: dict[str, str] = {"%lo": "i64", "%hi": "i64"}
+        self._values = {x.name: x for x in (self.lo, self.hi)}
         self._functions: list[str] = []
         self._arguments: dict[tuple[str, int], Val] = {}
         self._tables: dict[tuple[str, str], str] = {}
@@ -106,11 +106,11 @@ class Emitter(Memory):
         """Append an op with one result of the given type."""
         name = self._name()
         self._lines.append(f"{'  ' * self._depth}{name} = {text}")
-        return self._typed(Val(name, element, lanes))
+        return self._noted(Val(name, element, lanes))
 
-    def _typed(self, x: Val) -> Val:
-        """`x`, of which functions know the type now."""
-        self._types[x.name] = x.mlir
+    def _noted(self, x: Val) -> Val:
+        """`x`, which functions may be given by its name."""
+        self._values[x.name] = x
         return x
 
     def constant_name(self, literal: str, type: str) -> str:
@@ -187,8 +187,8 @@ class Emitter(Memory):
     def loop(self, lo: Operand, hi: Operand, step: Operand = 1, carried: Sequence[Val] = ()) -> Iterator[Loop]:
         """for index in range(lo, hi, step), all i64, step positive. See `Loop` for carried values."""
         lo, hi, step = (x if isinstance(x, Val) else self.const(x, "i64") for x in (lo, hi, step))
-        index = self._typed(Val(self._name(), "i64"))
-        args = [self._typed(Val(self._name(), x.type, x.lanes)) for x in carried]
+        index = self._noted(Val(self._name(), "i64"))
+        args = [self._noted(Val(self._name(), x.type, x.lanes)) for x in carried]
         head = f"scf.for {index.name} = {lo.name} to {hi.name} step {step.name}"
         base = self._name() if args else ""
         if args:
@@ -200,7 +200,7 @@ class Emitter(Memory):
             yield loop
             self._yield(loop.carried)
         self.line("}")
-        loop.results = [self._typed(Val(f"{base}#{i}", a.type, a.lanes)) for i, a in enumerate(args)]
+        loop.results = [self._noted(Val(f"{base}#{i}", a.type, a.lanes)) for i, a in enumerate(args)]
 
     @contextmanager
     def if_(self, condition: Val) -> Iterator[None]:
@@ -231,13 +231,13 @@ class Emitter(Memory):
         self.line("} else {")
         self._lines += branches[1][1]
         self.line("}")
-        return [self._typed(Val(f"{base}#{i}", v.type, v.lanes)) for i, v in enumerate(results)]
+        return [self._noted(Val(f"{base}#{i}", v.type, v.lanes)) for i, v in enumerate(results)]
 
     def while_(
         self, carried: Sequence[Val], condition: Callable[..., Val], body: Callable[..., Sequence[Val]]
     ) -> list[Val]:
         """The values after `body(*values)` was applied while `condition(*values)`, a scalar i1, holds."""
-        before, inside = ([self._typed(Val(self._name(), x.type, x.lanes)) for x in carried] for _ in range(2))
+        before, inside = ([self._noted(Val(self._name(), x.type, x.lanes)) for x in carried] for _ in range(2))
         base, types = self._name(), ", ".join(x.mlir for x in before)
         pairs = ", ".join(f"{a.name} = {x.name}" for a, x in zip(before, carried))
         self.line(f"{base}:{len(before)} = scf.while ({pairs}) : ({types}) -> ({types}) {{")
@@ -251,7 +251,7 @@ class Emitter(Memory):
             loop.carry(body(*inside))
             self._yield(loop.carried)
         self.line("}")
-        return [self._typed(Val(f"{base}#{i}", x.type, x.lanes)) for i, x in enumerate(before)]
+        return [self._noted(Val(f"{base}#{i}", x.type, x.lanes)) for i, x in enumerate(before)]
 
     @contextmanager
     def function(self) -> Iterator[None]:
@@ -264,7 +264,7 @@ class Emitter(Memory):
         lines, self._lines, self._depth = self._lines, outer, depth
         entry, given = self._read_in("\n".join(lines), first)
         own = {name: f"%given{k}" for k, name in enumerate(given)}
-        types = {**_COMMON, **{name: self._types[name] for name in given}}
+        types = {**_COMMON, **{name: self._values[name].mlir for name in given}}
         name = f"@part{len(self._functions)}"
         parameters = ", ".join(f"{own.get(x, x)}: {type}" for x, type in types.items())
         head = f"  llvm.func internal {name}({parameters}) attributes "

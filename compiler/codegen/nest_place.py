@@ -12,7 +12,7 @@ from collections.abc import Callable
 from flambeau.compiler.codegen.emitter import Emitter
 from flambeau.compiler.codegen.fragment import Fragment
 from flambeau.compiler.codegen.nest_rules import Source, read_operands
-from flambeau.compiler.codegen.reduce import canonical
+from flambeau.compiler.codegen.reduce import Reduction, canonical
 from flambeau.compiler.codegen.values import Val
 from flambeau.dialects.graph import Node
 
@@ -85,8 +85,8 @@ class NestPlace:
     def _computed(self, node: Node, operands: list[Val]) -> tuple[Val, ...]:
         b = self.b
         if node.op.family.folds:  # nothing to fold: one step from the identity
-            monoid, dtype = node.op.lower, self.fragment.avals[node.results[0]].dtype
-            return (canonical(b, monoid.combine(b, b.const(monoid.identity(dtype), operands[0]), operands[0])),)
+            fold, (x,) = Reduction.of(self.fragment, node), operands
+            return (canonical(b, fold.combine(b, fold.identity(b, x.lanes), x)),)
         if node.op.family.is_placed:
             with b.at(self.position()):
                 return node.op.run_lower(b, operands, node.attrs)

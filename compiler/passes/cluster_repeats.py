@@ -25,9 +25,8 @@ class Repeats:
     ) -> None:
         self.program, self.groups, self.group_of, self.max_ops = program, groups, group_of, max_ops
         self.nodes, self.avals = program.graph.nodes, program.avals
-        self._work: dict[
-            int, int
-        ] = {}  # value -> additions that an element of it takes; more than `READ` if it is not cheap
+        #: Value -> additions that an element of it takes; more than `READ` if it is not cheap.
+        self._work: dict[int, int] = {}
         self.readers: dict[int, set[int]] = {v: {-1} for v in program.graph.outputs}  # -1: the program's end
         for number, group in groups.items():
             for value in self._others(group):

@@ -36,7 +36,6 @@ class Rewrite(Copy):
         self.splats: dict[int, Any] = {}
         self.repeated: dict[int, int] = {}  # a value that repeats one element: the value of size 1 that has it
         self._known: dict[tuple, int] = {}
-        self._once: dict[tuple, int] = {}
         self._calls: dict[tuple, int] = {}
         self._device = CPU  # of what is being emitted
         self._leaving = leaving(source)
@@ -47,15 +46,13 @@ class Rewrite(Copy):
     def once(self, node: Node) -> int:
         """What a node of one result becomes: asked once for equal nodes, of which half of a training step's are."""
         (result,), operands = node.results, self.operands(node)
-        aval = self.source.avals[result]
-        if node.has_effect:
-            return self.emit(node, Match(node.op, operands, node.attrs), aval)
+        aval, call = self.source.avals[result], Match(node.op, operands, node.attrs)
+        if node.has_effect or result in self._leaving:  # what leaves may be made canonical, see `_without_op`
+            return self.emit(node, call, aval)
         form = node.op.name, operands, attrs_key(node.attrs), aval.device
-        asked = form, result in self._leaving
-        value = self._once.get(asked)
-        if value is None:
-            value = self._once[asked] = self.emit(node, Match(node.op, operands, node.attrs), aval, form)
-        return value
+        if form not in self._calls:
+            self._calls[form] = self.emit(node, call, aval, form)
+        return self._calls[form]
 
     def emit(self, at: Node, call: Match, aval: Aval | None = None, form: tuple | None = None) -> int:
         """Simplify `call` until no rule applies, and append what is left, unless it is there. Returns the value that is its result,

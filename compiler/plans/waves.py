@@ -48,24 +48,14 @@ class _Costs:
         scope = size_scopes.current()
         self._sizes = tuple(scope.hints) if scope else ()
         self._shares = Counter(id(s.cluster) for s in steps)
-        self._known: dict[int, int] = {}
-        self._totals: dict[int, int] = {}  # by form of a cluster
+        self._totals: dict[tuple[str, int], int] = {}
 
     def of(self, cluster: Cluster) -> int:
-        known = self._known.get(id(cluster))
-        if known is None:
-            known = self._known[id(cluster)] = self._total(cluster) // self._shares[id(cluster)]
-        return known
-
-    def _total(self, cluster: Cluster) -> int:
-        if cluster.form is None:
-            return self._estimate(cluster)
-        if cluster.form not in self._totals:
-            self._totals[cluster.form] = self._estimate(cluster)
-        return self._totals[cluster.form]
-
-    def _estimate(self, cluster: Cluster) -> int:
-        return nanoseconds(replace(cluster.graph, sizes=self._sizes) if self._sizes else cluster.graph)
+        key = ("cluster", id(cluster)) if cluster.form is None else ("form", cluster.form)
+        if key not in self._totals:
+            graph = replace(cluster.graph, sizes=self._sizes) if self._sizes else cluster.graph
+            self._totals[key] = nanoseconds(graph)
+        return self._totals[key] // self._shares[id(cluster)]
 
 
 @dataclass

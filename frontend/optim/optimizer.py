@@ -12,7 +12,6 @@ from copy import deepcopy
 from functools import partial
 from typing import Any, ClassVar
 
-import numpy as np
 from flambeau import host
 from flambeau.autograd import enable_grad
 from flambeau.device import Device, place
@@ -320,15 +319,14 @@ def begun(p: Tensor, first: complex = 0.0, shape: tuple[int, ...] | None = None)
     first step reads it as all others do, and is the same program; where that cannot be, it is recorded."""
     if recorder.capturing() or p._place != CPU or recorder.view_info(p)[0] is not None:
         return full_like(p, first) if shape is None else full(shape, first, dtype=p.dtype, device=p.device)
-    number = np.asarray(first, p.dtype.accumulation.numpy)
-    return host.copied(np.broadcast_to(number, p.shape if shape is None else shape), p.dtype)
+    return host.filled(first, tuple(p.shape) if shape is None else shape, p.dtype)
 
 
 def begun_number(first: float, device: Device) -> Tensor:
     """A counter before its first step, likewise."""
     if recorder.capturing() or place(device) != CPU:
         return full((), first, device=device)
-    return host.copied(np.asarray(first), get_default_dtype())
+    return host.filled(first, (), get_default_dtype())
 
 
 def _through(hooks: dict | None, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:

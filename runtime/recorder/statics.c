@@ -184,16 +184,12 @@ void fb_statics_collect_soon(void) { collect_at = 0; }
 
 bool fb_statics_are_full(uint32_t most) { return n_statics > most && n_statics > collect_at; }
 
-void fb_static_mark(uint32_t id) {
+void fb_static_hold(uint32_t id, bool lives) {
   fb_static *found = static_find(id);
-  if (found)
-    found->marked = true;
-}
-
-void fb_static_spare(uint32_t id) {
-  fb_static *found = static_find(id);
-  if (found)
+  if (found) {
+    found->marked |= lives;
     found->doomed = false;
+  }
 }
 
 /* Nobody finds it any more, unless somebody has meanwhile: hashing and comparing may let other threads in. */

@@ -116,14 +116,17 @@ uint32_t fb_types_made(void);
 uint32_t fb_static_count(void);
 uint32_t fb_view_count(void);
 /* Collecting, see fb_interned_limit. Marks, then what has been found unmarked twice is freed. */
-static inline void fb_type_mark(const fb_type *type) {
-  if (type)
-    ((fb_type *)type)->marked = true;
+/* Held by what `lives`, or by what is doomed and not dead: then it lives as long, without being counted as what does.
+ */
+static inline void fb_type_hold(const fb_type *type, bool lives) {
+  if (type) {
+    ((fb_type *)type)->marked |= lives;
+    ((fb_type *)type)->doomed = false;
+  }
 }
-/* What is doomed holds it: it lives as long. */
-static inline void fb_type_spare(const fb_type *type) { ((fb_type *)type)->doomed = false; }
-void fb_static_mark(uint32_t id);
-void fb_static_spare(uint32_t id);
+void fb_static_hold(uint32_t id, bool lives);
+static inline void fb_type_mark(const fb_type *type) { fb_type_hold(type, true); }
+static inline void fb_static_mark(uint32_t id) { fb_static_hold(id, true); }
 void fb_view_mark(uint32_t id);
 extern uint32_t fb_in_hand;                /* code that has types in hand which nothing has yet, and lets others in */
 void fb_views_mark(void);                  /* what views hold, after all that holds views has been marked */

@@ -177,11 +177,11 @@ void fb_views_mark(void) {
     v->marked |= v->handles > 0;
     if (fb_view_is_dead(v))
       continue;
-    const fb_type *held[3] = {v->types[0], v->types[1], parent ? NULL : v->origin};
-    for (int k = 0; k < 3; k++)
-      if (held[k])
-        v->marked ? fb_type_mark(held[k]) : fb_type_spare(held[k]);
-    v->marked ? fb_static_mark(v->statics) : fb_static_spare(v->statics);
+    fb_type_hold(v->types[0], v->marked);
+    fb_type_hold(v->types[1], v->marked);
+    if (!parent)
+      fb_type_hold(v->origin, v->marked);
+    fb_static_hold(v->statics, v->marked);
     if (parent) {
       parent->marked |= v->marked;
       parent->doomed = false;

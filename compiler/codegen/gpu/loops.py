@@ -185,11 +185,11 @@ def _compute_row(row: GpuPoint, stages: Stages, stage: int) -> None:
 
 def _fold_stage(kernel: NestKernel, row: GpuPoint, start: Val, fold: FoldWriter, nodes: list[Node]) -> dict[int, Val]:
     """The results of reductions that depend on the same earlier ones, folded in one pass."""
-    b = kernel.b
+    b, folds = kernel.b, [Reduction.of(kernel.fragment, n) for n in nodes]
 
     def step(column: Val, totals):
         point = GpuPoint(kernel, b.add(start, column), row)
-        return [n.op.lower.combine(b, t, point.value(n.operands[0])) for n, t in zip(nodes, totals, strict=True)]
+        return [f.combine(b, t, point.value(f.node.operands[0])) for f, t in zip(folds, totals, strict=True)]
 
-    results = fold.run([Reduction.of(kernel.fragment, n) for n in nodes], step)
+    results = fold.run(folds, step)
     return {n.results[0]: x for n, x in zip(nodes, results, strict=True)}
