@@ -113,6 +113,35 @@ def test_writing_in_place_gives_the_memory_away():
     assert 0.9 < buffers_of(reader) < 1.1
 
 
+WRITES = {
+    "index_copy_": lambda x, at, new: x.index_copy_(0, at, new),
+    "scatter_": lambda x, at, new: x.scatter_(0, at[:, None].expand(new.shape), new),
+    "index_put_": lambda x, at, new: x.index_put_((at,), new),
+    "setitem": lambda x, at, new: x.__setitem__(at, new),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.accept("DEV-15")
+def test_rows_are_written_where_they_lie_and_a_wrong_index_changes_none(write):
+    """Caches of keys and values are written so, one row per token: a copy of them would cost what attention costs."""
+    x, new = fb.zeros(N // 64, 64), fb.ones(2, 64)
+    place = x.data_ptr()
+
+    def step(*rows):
+        WRITES[write](x, fb.tensor(rows), new)
+        return (x[: rows[0] + 2] * 2).sum().item()
+
+    assert step(3, 1) == 256
+    place = x.data_ptr()
+    assert buffers_of(lambda: step(3, 1)) < 0.01 and x.data_ptr() == place
+    before = x.numpy().copy()
+    with pytest.raises(IndexError, match="out of range"):
+        step(1, N)
+    after = x.numpy()
+    assert after.tobytes() == before.tobytes()
+
+
 @pytest.mark.accept("DEV-15", "OPT-10")
 def test_an_optimizer_writes_where_its_parameters_and_averages_lie():
     w = fb.zeros(N, requires_grad=True)

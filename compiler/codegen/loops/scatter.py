@@ -1,12 +1,16 @@
 """Scatters: a copy of the base, then the updates one after the other along the axis, in parallel over the rest.
 
-In: a `Fragment` whose one member is a scatter, its operands views of inputs. Out: two nests. Equal indices are met in
-the updates' order, whatever the number of threads. Next: `reduce.py`.
+In: a `Fragment` whose one member is a scatter, its operands views of inputs. Out: its nests. Equal indices are met in
+the updates' order, whatever the number of threads. What may fail has to come before anything is overwritten, so that nothing is
+lost: few indices into much are looked at by a nest of their own, and the updates, which cannot fail after that, are made in place
+where nobody else reads the base. Next: `reduce.py`.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
 
 from flambeau.compiler.codegen.access import dense
 from flambeau.compiler.codegen.emitter import Val
@@ -20,7 +24,17 @@ from flambeau.compiler.codegen.units import LoopNest, Parts
 from flambeau.compiler.kernel import Operand
 from flambeau.compiler.schedules.kinds import Scatter
 from flambeau.dialects.graph import Node
-from flambeau.dialects.size import Int, ceil_div, maximum, minimum
+from flambeau.dialects.size import Int, Size, ceil_div, maximum, minimum
+
+#: Bytes of a base from which on copying it costs more than one more step.
+_LEAST_BYTES = 1 << 14
+
+
+class Work(NamedTuple):
+    """What a nest does with each index: look whether it is in range, combine the update with what is there, or both."""
+
+    checks: bool
+    updates: bool
 
 
 def nests(fragment: Fragment) -> list[LoopNest] | None:
@@ -32,36 +46,46 @@ def nests(fragment: Fragment) -> list[LoopNest] | None:
     if fragment.size(out):
         found.append(place(fragment.graph, base, out, dense(fragment.avals[out].shape)))
     if fragment.size(updates):
-        found.append(_updates(fragment, node))
+        works = (Work(True, False), Work(False, True)) if _is_worth_two(fragment, node) else (Work(True, True),)
+        found += [_nest(fragment, node, work) for work in works]
     made = [nest for nest in found if nest is not None]
     return made if len(made) == len(found) else None
 
 
-def _updates(fragment: Fragment, node: Node) -> LoopNest | None:
+def _is_worth_two(fragment: Fragment, node: Node) -> bool:
+    """Whether reading the indices twice costs less than copying the base."""
+    base, index, _ = (fragment.avals[v] for v in node.operands)
+    sizes = base.nbytes, index.nbytes
+    return not any(isinstance(n, Size) for n in sizes) and sizes[0] >= max(_LEAST_BYTES, sizes[1])
+
+
+def _nest(fragment: Fragment, node: Node, work: Work) -> LoopNest | None:
     _, index, updates = node.operands
     form = NestForm.along(fragment.avals[index].shape, node.attrs[0])
-    walked = replace(fragment.graph, nodes=[n for n in fragment.graph.nodes if n is not node], outputs=[index, updates])
+    outputs = [index, updates] if work.updates else [index]
+    walked = replace(fragment.graph, nodes=[n for n in fragment.graph.nodes if n is not node], outputs=outputs)
     views = Fragment(walked, fragment.error_numbers)
     extents = views.extents(form)
     if extents is None:
         return None
     extents = extents if form.columns > 1 else (*extents, 1)
-    return LoopNest(Scatter, views, form, "scatter", node=node, own=lower, extents=extents)
+    label = "scatter" if work.updates else "indices of a scatter"
+    return LoopNest(Scatter, views, form, label, node=node, own=partial(lower, work), extents=extents)
 
 
-def lower(unit: LoopNest, schedule: Scatter) -> Parts:
-    """The call that combines the updates with what is there."""
+def lower(work: Work, unit: LoopNest, schedule: Scatter) -> Parts:
+    """The call of a nest."""
     nest, form, node = Nest(unit, schedule), unit.form, unit.node
     assert node is not None
     block = minimum(schedule.block, form.columns)
     blocks = ceil_div(form.columns, block)
     extent = unit.fragment.avals[node.results[0]].shape[node.attrs[0]]
-    _emit(nest, node, form, (block, blocks, extent), schedule.unroll)
+    _emit(nest, node, form, (block, blocks, extent), schedule.unroll, work)
     return Parts([finish(nest, form.batch * blocks, maximum(1, schedule.grain // (block * form.count)), unit.label)])
 
 
-def _emit(nest: Nest, node: Node, form: NestForm, numbers: tuple[Int, Int, Int], unroll: int) -> None:
-    """Item (outer index, block of inner indices): all updates along the axis, in order."""
+def _emit(nest: Nest, node: Node, form: NestForm, numbers: tuple[Int, Int, Int], unroll: int, work: Work) -> None:
+    """Item (outer index, block of inner indices): all indices along the axis, in order."""
     b, (_, index, updates) = nest.b, node.operands
     block, blocks, extent = numbers
     width, per_row, count, cols = (
@@ -70,8 +94,7 @@ def _emit(nest: Nest, node: Node, form: NestForm, numbers: tuple[Int, Int, Int],
         nest.number(form.count),
         nest.number(nest.cols, "cols"),
     )
-    out = nest.pointer(Operand("value", node.results[0]), written=True)
-    nest.writes[node.results[0]] = len(nest.operands) - 1
+    out = _written(nest, node) if work.updates else None
     element = nest.fragment.avals[updates].dtype.mlir
     size = nest.number(extent, "target")
     with b.apart(), b.loop(b.lo, b.hi) as item:
@@ -83,14 +106,20 @@ def _emit(nest: Nest, node: Node, form: NestForm, numbers: tuple[Int, Int, Int],
 
             def update(col: Val, mask: Val | None) -> None:
                 point = Point(row, col, nest.lanes, mask)
-                at = b.splat(
-                    checked_index(nest, node, b.splat(point.value(index), nest.lanes), point.position, mask), nest.lanes
-                )
-                if nest.fragment.size(node.results[0]) == 0:
-                    return  # every index is out of range, and there is no place to write instead
+                at = b.splat(point.value(index), nest.lanes)
+                if work.checks:
+                    at = b.splat(checked_index(nest, node, at, point.position, mask), nest.lanes)
+                if out is None or nest.fragment.size(node.results[0]) == 0:
+                    return  # nothing is written, or every index is out of range and there is no place to write instead
                 at = b.add(b.mul(b.add(at, base), cols), point.columns())
                 mask = mask if nest.lanes > 1 else None
                 old, new = b.gather(out, at, element, mask), b.splat(point.value(updates), nest.lanes)
                 b.scatter(b.splat(node.op.lower(b, old, new), nest.lanes), out, at, mask)
 
             sweep(nest, lo, hi, unroll, update)
+
+
+def _written(nest: Nest, node: Node) -> Val:
+    out = nest.pointer(Operand("value", node.results[0]), written=True)
+    nest.writes[node.results[0]] = len(nest.operands) - 1
+    return out
