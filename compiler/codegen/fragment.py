@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from flambeau.compiler import families
-from flambeau.compiler.codegen.access import StridedView, dense
+from flambeau.compiler.codegen.access import StridedView
 from flambeau.compiler.codegen.iteration_space import NestForm, extents_of, form_of_split, nest_cuts, reduction_split
-from flambeau.compiler.codegen.nest_rules import NestRules, Source, cuts_of, is_leaf_source, leaf_layout, read_operands
+from flambeau.compiler.codegen.nest_rules import NestRules, cuts_of, read_operands
 from flambeau.dialects.graph import Graph, Node
 
 
@@ -26,34 +26,9 @@ class Fragment(NestRules):
     def __init__(self, graph: Graph, error_numbers: dict[int, int] | None = None) -> None:
         super().__init__(graph)
         self.error_numbers = error_numbers if error_numbers is not None else number_fallible(graph)
-        self.sources: dict[int, Source] = {v: Source(v, dense(graph.avals[v].shape)) for v in graph.inputs}
-        self.is_affine = True
-        self.members = [n for n in graph.nodes if self._resolve(n)]
+        self.is_affine = all([self.resolve(n) for n in graph.nodes])
+        self.members = [n for n in graph.nodes if self.is_computed(n)]
         self.member_of = {v: n for n in self.members for v in n.results}
-
-    def _resolve(self, node: Node) -> bool:
-        """Note where the node's result comes from; true if it has to be computed."""
-        layout_of = families.rules(node.op).layout
-        if layout_of is not None:
-            (result,) = node.results
-            base = self.sources.get(node.operands[0])
-            layout = layout_of(node, base.layout) if base is not None else None
-            if base is not None and layout is not None:
-                self.sources[result] = Source(base.root, layout)
-            else:
-                self.is_affine = False
-            return False
-        for v in node.results:
-            self.sources[v] = Source(v, leaf_layout(node, self.avals[v].shape))
-        return not is_leaf_source(node)
-
-    def source(self, value: int) -> Source:
-        return self.sources[value]
-
-    def is_free(self, value: int) -> bool:
-        """Whether a value is a constant or an iota, which have no memory."""
-        node = self.producers.get(value)
-        return node is not None and is_leaf_source(node)
 
     def folds(self, node: Node) -> bool:
         """Whether the node is a reduction with something to fold."""

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
+from flambeau.compiler import families
 from flambeau.compiler.codegen.access import StridedView, dense
 from flambeau.compiler.codegen.iteration_space import (
     NestForm,
@@ -35,20 +36,54 @@ class Source(NamedTuple):
 class NestRules:
     """A graph whose values are read as views of roots. `members` are the values that a nest computes, among them those asked about.
 
-    A subclass says where a value is read (`source`), and which roots every reader makes itself (`is_free`).
+    `sources` says where every value is read that `resolve` was asked about. A subclass may know of others that lie in memory
+    (`stored`) and of views that readers do not look through (`is_looked_through`).
     """
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.avals: Sequence[Aval] = graph.avals
         self.producers: Mapping[int, Node] = graph.producers()
+        self.sources: dict[int, Source] = {v: Source(v, dense(graph.avals[v].shape)) for v in graph.inputs}
+        self.stored: set[int] = set()  # views, constants and iotas that readers find in memory
         self._roots: dict[int, list[int]] = {}
 
+    # ---- where values are read -------------------------------------------------------------------------------
+
+    def resolve(self, node: Node) -> bool:
+        """Note where the results of a node are read: that of a view where its operand is. False, and nothing noted, of a view that
+        is not affine there, or whose operand is read nowhere."""
+        if not self.is_looked_through(node):
+            for v in node.results:
+                self.sources[v] = Source(v, leaf_layout(node, self.avals[v].shape))
+            return True
+        layout_of = families.rules(node.op).layout
+        if layout_of is None or node.operands[0] not in self.sources:
+            return False
+        root, below = self.source(node.operands[0])
+        layout = layout_of(node, below)
+        if layout is not None:
+            self.sources[node.results[0]] = Source(root, layout)
+        return layout is not None
+
+    def is_looked_through(self, node: Node) -> bool:
+        """Whether who reads a node's result reads what it is a view of."""
+        return node.op.family.is_view
+
+    def is_computed(self, node: Node) -> bool:
+        """Whether somebody has to compute a node, or to move it to another device."""
+        return not (self.is_looked_through(node) or is_leaf_source(node))
+
     def source(self, value: int) -> Source:
-        raise NotImplementedError
+        """What to read for a value: itself if it is stored."""
+        if value in self.stored:
+            return Source(value, dense(self.avals[value].shape))
+        return self.sources[value]
 
     def is_free(self, value: int) -> bool:
-        raise NotImplementedError
+        """Whether every reader makes the value itself: a constant or iota without memory."""
+        node = self.producers.get(value)
+        return node is not None and is_leaf_source(node) and value not in self.stored
 
     def walks_again(self, form: NestForm) -> bool:
         """Whether the elements of a row may be computed from a fold of it, which takes another pass over the row."""
@@ -147,6 +182,11 @@ def cuts_of(layouts: Iterable[StridedView], form: NestForm) -> frozenset[Any]:
         scale = form.count if layout.size == form.batch and form.kind == "rows" and layout.size != form.size else 1
         cuts |= {cut * scale for cut in nest_cuts([layout])}
     return cuts
+
+
+def is_map(node: Node) -> bool:
+    """Whether a node gives one value, element by element, and cannot fail: it may be computed anywhere, any number of times."""
+    return node.op.family.is_pointwise and not node.op.fallible and len(node.results) == 1
 
 
 def is_leaf_source(node: Node) -> bool:

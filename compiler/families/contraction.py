@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from math import prod
 
-from flambeau.compiler.codegen.access import reshape
+from flambeau.compiler.codegen.nest_rules import is_map
+from flambeau.compiler.codegen.products.places import is_fixed, is_step, keeps_places, onto
 from flambeau.compiler.codegen.values import spell_number
 from flambeau.compiler.families.rules import Rules
 from flambeau.compiler.groups import bodies
@@ -50,32 +51,26 @@ def stored(values: Values, node: Node) -> list[int]:
 
 
 def epilogue(program: Clustering, node: Node, product: int, members: set[int]) -> bool:
-    """Whether `node` may run on the register tile of a product.
-
-    The form that `codegen/products/cut.py` takes: elementwise ops that cannot fail, of the product's size, whose operands
-    are the product or other members element by element (reshapes allowed), 0-d constants, or views of stored values
-    that are affine over the product's (batch, M, N) coordinates: the same shape, rows, columns, scalars.
-    """
+    """Whether `node` may run on the register tile of a product, whose code generator sees its (batch, M, N) coordinates."""
     return joins_onto(program, node, program.avals[product].shape, members)
 
 
 def joins_onto(program: Clustering, node: Node, shape: tuple[Int, ...], members: set[int]) -> bool:
-    """Whether `node` may be computed at the places of a result that its code generator sees in this shape."""
-    if not node.op.family.is_pointwise or node.op.fallible or len(node.results) > 1:
+    """Whether `node` may be computed at the places of a result that its code generator sees in this shape: elementwise, of as many
+    elements, of members element by element and of what is stored that is affine in these coordinates."""
+    if not is_map(node) or program.avals[node.results[0]].size != prod(shape):
         return False
-    if program.avals[node.results[0]].size != prod(shape):
+    return all(_is_read(program, v, shape, members) for v in node.operands)
+
+
+def _is_read(program: Clustering, value: int, shape: tuple[Int, ...], members: set[int]) -> bool:
+    """Whether a value is at hand at these places, or lies in memory (or is a constant) where it can be read."""
+    (root, layout), views = program.source(value), program.views(value)
+    if root in members:
+        return all(map(keeps_places, views))
+    if program.is_free(root) and not is_step(program.graph, program.producers[root]):
         return False
-    for value in node.operands:
-        root, layout = program.source(value)
-        if root in members:
-            if any(name != "reshape" for name in program.views(value)):
-                return False
-            continue
-        is_affine = layout.is_uniform or reshape(layout, shape) is not None
-        is_iota = program.is_free(root) and program.producers[root].op.name != "constant"
-        if program.is_dynamic(value) or is_iota or not is_affine:
-            return False
-    return True
+    return all(map(is_fixed, views)) and onto(layout, shape) is not None
 
 
 RULES = Rules(

@@ -9,9 +9,8 @@ a map take part as zeros, and of a transposed convolution only the taps that mee
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
 
-from flambeau.compiler.codegen.convolutions.operands import GIVES
+from flambeau.compiler.codegen.convolutions.operands import GIVES, extents_of_result
 from flambeau.compiler.families.contraction import joins_onto
 from flambeau.compiler.families.rules import GroupOp, Rules, in_memory
 from flambeau.compiler.groups.builder.cluster import ClusterBuilder
@@ -69,11 +68,7 @@ def epilogue(program: Clustering, node: Node, product: int, members: set[int]) -
     """Whether `node` may be computed where the result is: as for products, over (image, group, channel, place)."""
     head = program.producers[product]
     shape, groups = program.avals[product].shape, head.attrs[head.op.attrs.index("groups")]
-    if GIVES[head.op.name] == "w":
-        onto: tuple[Int, ...] = (1, groups, shape[0] // groups, program.avals[product].size // max(1, shape[0]))
-    else:
-        onto = (shape[0], groups, shape[1] // groups, prod(shape[2:]))
-    return joins_onto(program, node, onto, members)
+    return joins_onto(program, node, extents_of_result(GIVES[head.op.name], shape, groups), members)
 
 
 OPS = tuple(GroupOp(f"flambeau.{name}", _ATTRIBUTES, _check(name), replay, operands=2) for name in GIVES)

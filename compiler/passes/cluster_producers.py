@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from flambeau.compiler import families
 from flambeau.compiler.codegen.loops.phases import weight
+from flambeau.compiler.codegen.nest_rules import is_map
 from flambeau.compiler.passes.cluster_groups import Clustering, OpenGroup
 from flambeau.compiler.schedules.loops import RECOMPUTE
 from flambeau.dialects.graph import Node
@@ -148,7 +149,7 @@ class Producers:
         return cone
 
     def _is_movable(self, node: Node, size: Int) -> bool:
-        if not node.op.family.is_pointwise or node.op.fallible or len(node.results) > 1:
+        if not is_map(node):
             return False
         return self.avals[node.results[0]].size == size
 

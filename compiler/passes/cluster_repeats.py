@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from flambeau.compiler import families
 from flambeau.compiler.codegen.loops.phases import weight
+from flambeau.compiler.codegen.nest_rules import is_map
 from flambeau.compiler.passes.cluster_groups import Clustering, OpenGroup
 
 #: What reading an element is worth, in additions.
@@ -72,8 +73,7 @@ class Repeats:
         if found is None:
             index = self.program.index_of.get(value)
             node = None if index is None else self.nodes[index]
-            is_cheap = node and node.op.family.is_pointwise and not node.op.fallible and len(node.results) == 1
-            found = self._work[value] = weight(node) if node and is_cheap else READ + 1
+            found = self._work[value] = weight(node) if node is not None and is_map(node) else READ + 1
         return found
 
     def _replace(self, number: int, joined: OpenGroup) -> None:

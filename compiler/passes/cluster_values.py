@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flambeau.compiler import families
-from flambeau.compiler.codegen.access import dense
 from flambeau.compiler.codegen.iteration_space import NestForm, extents_of, nest_cuts
-from flambeau.compiler.codegen.nest_rules import NestRules, Source, is_leaf_source, leaf_layout, read_operands
+from flambeau.compiler.codegen.nest_rules import NestRules, is_leaf_source, read_operands
 from flambeau.compiler.memo import Memo
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.identity import attrs_key
@@ -31,8 +30,6 @@ class Values(NestRules):
         super().__init__(graph)
         self.fold_views = fold_views
         self.index_of = {v: i for i, n in enumerate(graph.nodes) for v in n.results}
-        self.sources: dict[int, Source] = {v: Source(v, dense(graph.avals[v].shape)) for v in graph.inputs}
-        self.stored: set[int] = set()  # views, constants and iotas that readers find in memory
         self.memo = Memo()
         self._is_on_one_device = len({aval.device for aval in graph.avals}) < 2
         self._attributes: dict[int, int] = {}  # by identity: equal layers were expanded from one fragment
@@ -45,45 +42,24 @@ class Values(NestRules):
         """Resolve every value; false if more values had to be stored, which changes what depends on them."""
         before = len(self.stored)
         for index, node in enumerate(self.graph.nodes):
-            self.stored.update(self._resolve(node))
+            self._note(node)
             if self.is_computed(node):
                 self.stored.update(self._clashing_operands(index))
         return len(self.stored) == before
 
-    def _resolve(self, node: Node) -> list[int]:
-        """Note where a node's result comes from; returns values that must be stored for that."""
-        layout_of = families.rules(node.op).layout
-        if layout_of is None or crosses(self.graph, node):
-            for v in node.results:
-                self.sources[v] = Source(v, leaf_layout(node, self.avals[v].shape))
-                self._forms[v] = self._form_of_root(node, v)
-            is_iota = is_leaf_source(node) and node.op.name != "constant"
-            return list(node.results) if is_iota and not self.fold_views else []
-        (result,) = node.results
-        shape = self.avals[result].shape
-        source = self.source(node.operands[0])
-        layout = layout_of(node, source.layout)
-        self.sources[result] = Source(source.root, layout or dense(shape))
-        form = self.form(node.operands[0])
-        is_moving = form is None or (layout is not None and layout.dynamic)
-        self._forms[result] = None if is_moving else self.memo.number((self._operation(node), form))
-        if not self.fold_views:
-            return [result]
-        return [] if layout is not None else [node.operands[0]]
+    def _note(self, node: Node) -> None:
+        """Note where a node's results are read, and their forms, having stored what must be for that."""
+        if not self.resolve(node):
+            self.stored.add(node.operands[0])
+            self.resolve(node)
+        is_view = self.is_looked_through(node)
+        for v in node.results:
+            self._forms[v] = self._form_of_view(node, v) if is_view else self._form_of_root(node, v)
+        if not self.fold_views and (is_view or node.op.name == "iota"):
+            self.stored.update(node.results)
 
-    def source(self, value: int) -> Source:
-        """What to read for a value: itself if it is stored."""
-        if value in self.stored:
-            return Source(value, dense(self.avals[value].shape))
-        return self.sources[value]
-
-    def is_computed(self, node: Node) -> bool:
-        return crosses(self.graph, node) if node.op.family.is_view else not is_leaf_source(node)
-
-    def is_free(self, value: int) -> bool:
-        """Whether every reader makes the value itself: a constant or iota without memory."""
-        node = self.producers.get(value)
-        return node is not None and is_leaf_source(node) and value not in self.stored
+    def is_looked_through(self, node: Node) -> bool:
+        return node.op.family.is_view and not crosses(self.graph, node)
 
     # ---- forms -----------------------------------------------------------------------------------------------
 
@@ -95,6 +71,12 @@ class Values(NestRules):
         if is_leaf_source(node) and value not in self.stored:
             return self.memo.number((self._operation(node), self.avals[value]))
         return self.memo.number(("stored", self.avals[value], self.fold_of(node)))
+
+    def _form_of_view(self, node: Node, value: int) -> int | None:
+        below = self.form(node.operands[0])
+        if below is None or self.sources[value].layout.dynamic:
+            return None
+        return self.memo.number((self._operation(node), below))
 
     def _operation(self, node: Node) -> tuple[str, int]:
         """An op with its attributes."""
@@ -168,17 +150,14 @@ class Values(NestRules):
         root, layout = self.source(value)
         return layout.is_identity and not self.is_free(root)
 
-    def views(self, value: int) -> list[str]:
-        """The names of the views through which a value is read."""
-        names, node = [], self.producers.get(value)
-        while node is not None and self._is_looked_through(node):
-            names.append(node.op.name)
+    def views(self, value: int) -> list[Node]:
+        """The views through which a value is read."""
+        found, node = list[Node](), self.producers.get(value)
+        while node is not None and node.results[0] not in self.stored and self.is_looked_through(node):
+            found.append(node)
             node = self.producers.get(node.operands[0])
-        return names
-
-    def _is_looked_through(self, node: Node) -> bool:
-        return node.op.family.is_view and node.results[0] not in self.stored and not self.is_computed(node)
+        return found
 
     def is_dynamic(self, value: int) -> bool:
         """Whether a value is read through a window that is placed at run time."""
-        return "dynamic_slice" in self.views(value)
+        return any(view.op.name == "dynamic_slice" for view in self.views(value))

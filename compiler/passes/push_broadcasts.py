@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from flambeau.compiler import families
 from flambeau.compiler.codegen.loops.phases import weight
+from flambeau.compiler.codegen.nest_rules import is_map
 from flambeau.compiler.passes import Pass
 from flambeau.compiler.passes.rewrite import Copy
 from flambeau.dialects.graph import Graph, Node
@@ -87,7 +88,7 @@ class _Search:
         return readers[0] if len(readers) == 1 and value not in self.returned else None
 
     def _is_small_op(self, node: Node) -> bool:
-        if not node.op.family.is_pointwise or node.op.fallible or len(node.results) > 1:
+        if not is_map(node):
             return False
         return hint(self.avals[node.results[0]].size) > 1
 

@@ -104,9 +104,14 @@ class ConvolutionOperands:
         """How many such rows of pixels the columns are."""
         return 1 if self.gives == "w" else self.images
 
+    @property
+    def extents(self) -> tuple[Int, ...]:
+        """The result's coordinates: copies, groups, rows of one and their pixels."""
+        return self.copies, self.groups, self.rows, self.pixels
+
     def is_dense(self, x: MatrixAccess) -> bool:
         """Whether an epilogue operand lies exactly as the result does."""
-        extents = (self.copies, self.groups, self.rows, self.pixels)
+        extents = self.extents
         strides = [prod(extents[k + 1 :]) for k in range(4)]
         dense = tuple(0 if n == 1 else s for n, s in zip(extents, strides, strict=True))
         return x.offset == 0 and (*x.batch, x.row, x.column) == dense
@@ -120,6 +125,12 @@ class ConvolutionOperands:
     def phases(self) -> int:
         """Classes of columns that meet different taps."""
         return prod(a.stride for a in self.axes) if self.gives == "x" else 1
+
+
+def extents_of_result(gives: str, shape: tuple[Int, ...], groups: int) -> tuple[Int, ...]:
+    """A result of this shape as `ConvolutionOperands.extents`."""
+    images, channels, places = (1, shape[0], shape[1:]) if gives == "w" else (shape[0], shape[1], shape[2:])
+    return images, groups, channels // groups, prod(places)
 
 
 def read(graph: Graph) -> ConvolutionOperands:
@@ -142,7 +153,7 @@ class _ConvolutionReader(TermReader[ConvolutionOperands]):
             gives, avals[head.results[0]].dtype, head.results[0], second, first, x[0], groups,
             w[0] // groups, w[1], _plane(extents) if small else _joined([Axis(*e) for e in extents]), small,
         )  # fmt: skip
-        flat = Flattener(graph, (c.copies, c.groups, c.rows, c.pixels))
+        flat = Flattener(graph, extents_of_result(gives, avals[head.results[0]].shape, groups))
         outputs = tuple((v, flat.ref(self.terms[v]), avals[v].dtype) for v in graph.outputs)
         return replace(c, leaves=tuple(flat.leaves), steps=tuple(flat.steps), outputs=outputs)
 

@@ -12,7 +12,8 @@ from math import prod
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from flambeau.compiler import families
-from flambeau.compiler.codegen.access import StridedView, apply_view, dense, reshape
+from flambeau.compiler.codegen.access import StridedView, apply_view, dense
+from flambeau.compiler.codegen.products.places import is_fixed, is_step, keeps_places, onto
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.record import OpRecord
@@ -158,13 +159,12 @@ class TermReader(Generic[_Read]):
 
     def _term(self, node: Node) -> _Term:
         args = tuple(self.terms[v] for v in node.operands)
-        family = node.op.family
         if self.head is None and families.rules(node.op).is_head:
             self.head = node
             return _Term("acc", acc=True)
-        if family.is_view and len(args) == 1:
+        if node.op.family.is_view and is_fixed(node):
             return _view(node, args[0])
-        if family.is_pointwise or (family.is_placed and not self.graph.avals[node.results[0]].shape):
+        if is_step(self.graph, node):
             return _Term("op", any(a.acc for a in args), node=node, args=args)
         raise NoProduct(f"[gemm] a contraction cluster cannot hold {node.op.name}. Put it into another cluster.")
 
@@ -207,12 +207,18 @@ class Flattener:
 
     def _make(self, term: _Term) -> TermRef:
         if term.layout is not None:
-            return self._leaf(_access(self.graph, term.value, _onto(term.layout, self.shape)))
+            return self._leaf(_access(self.graph, term.value, self._onto(term.layout)))
         if term.node is None:
             return TermRef("acc")
         step = TermOp(term.node.op, term.node.attrs, tuple(self.ref(a) for a in term.args))
         self.steps.append(step)
         return TermRef("step", len(self.steps) - 1)
+
+    def _onto(self, layout: StridedView) -> StridedView:
+        found = onto(layout, self.shape)
+        if found is None:
+            raise NoProduct("[gemm] an epilogue operand is not affine in the product's coordinates.")
+        return found
 
     def _leaf(self, access: MatrixAccess) -> TermRef:
         if access not in self.leaves:
@@ -227,7 +233,7 @@ def read(graph: Graph) -> Contraction:
 
 def _view(node: Node, term: _Term) -> _Term:
     if term.acc:
-        if node.op.name != "reshape":
+        if not keeps_places(node):
             raise NoProduct(f"[gemm] {node.op.name} of a product's result. Put it into another cluster.")
         return term
     if term.layout is not None:
@@ -236,18 +242,6 @@ def _view(node: Node, term: _Term) -> _Term:
             raise NoProduct(f"[gemm] {node.op.name} of an operand is not affine. Compute it in a cluster of its own.")
         return replace(term, layout=layout)
     return replace(term, args=tuple(_view(node, a) for a in term.args))
-
-
-def _onto(layout: StridedView, shape: tuple[int, ...]) -> StridedView:
-    """`layout` with the coordinates of the product's result, which has the same elements in the same order."""
-    if layout.shape == shape:
-        return layout
-    if layout.is_uniform:
-        return layout._replace(shape=shape, strides=(0,) * len(shape))
-    found = reshape(layout, shape)
-    if found is None:
-        raise NoProduct("[gemm] an epilogue operand is not affine in the product's coordinates.")
-    return found
 
 
 def _access(graph: Graph, value: int, layout: StridedView) -> MatrixAccess:
