@@ -44,6 +44,15 @@ class Kind(StrEnum):
     FOURIER = "fourier"
 
 
+class Nans(StrEnum):
+    """The NaNs of an elementwise op's real results: of any sign and payload, always the canonical one, or those of a root, which
+    LLVM knows more of, so that they have to be found by their bits."""
+
+    COMPUTED = "computed"
+    CANONICAL = "canonical"
+    OF_ROOT = "of root"
+
+
 @dataclass(frozen=True)
 class NoGradient:
     """Stands where a vjp would, with the reason why the op has none."""
@@ -100,6 +109,9 @@ class OpRecord:
     rounds_once  on narrow floats, computing in the dtype itself gives what computing in its accumulation dtype and rounding once
                gives: a machine that has the dtype may do so. True of + - * / and sqrt (Figueroa, "When is double rounding
                innocuous?", 1995), and of what does not round.
+    hands_on   elementwise ops: the result is one of the operands, unchanged, as the choice of one is: it does not round, and its
+               NaNs are theirs.
+    nans       what the compiler has to know of the NaNs that it computes, see `Nans`.
     fixed      attributes named like extents ("size", "low", ...) for which kernels are made: they never become symbols.
     samples    good calls and bad ones.
     doc        one line, shown in docs.
@@ -139,6 +151,8 @@ class OpRecord:
     keep: bool = False
     ulp: float | Mapping[str, float] = 0.0
     rounds_once: bool = False
+    hands_on: bool = False
+    nans: Nans = Nans.COMPUTED
     fixed: tuple[str, ...] = ()
     samples: Callable[[], list[Sample]] = list
     doc: str = ""

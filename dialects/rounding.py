@@ -32,7 +32,7 @@ def rounds_within(graph: Graph) -> bool:
 def _is_exact(node: Node) -> bool:
     """Whether it is a constant that its dtype has, or a choice of numbers that are there."""
     if node.op.name != "constant":
-        return node.op.name == "select"
+        return node.op.hands_on
     value, dtype = node.attrs
     return not dtype.is_narrow or (isinstance(value, float) and float(dtype.numpy.type(value)) == value)
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from flambeau.compiler.passes import Pass
 from flambeau.compiler.passes.rewrite import Copy
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.tape.nan import canonical_nan, canonical_nan_of_root, may_be_root, seen
+from flambeau.dialects.record import Nans
+from flambeau.dialects.tape.nan import canonical_nan, canonical_nan_of_root, seen
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,6 @@ def _roots(graph: Graph) -> set[int]:
     """The values that are roots, or choices of one: LLVM may find that a choice is the root."""
     found: set[int] = set()
     for node in graph.nodes:
-        if may_be_root(node.op) or (node.op.name == "select" and not found.isdisjoint(node.operands)):
+        if node.op.nans is Nans.OF_ROOT or (node.op.hands_on and not found.isdisjoint(node.operands)):
             found.update(node.results)
     return found

@@ -19,7 +19,7 @@ from flambeau.dialects.dtypes import (
     is_inexact,
 )
 from flambeau.dialects.parts import Pair
-from flambeau.dialects.record import Kind, OpRecord, Sample
+from flambeau.dialects.record import Kind, Nans, OpRecord, Sample
 from flambeau.dialects.tape import complex_formulas as formulas
 from flambeau.dialects.tape import complex_functions
 from flambeau.dialects.tape.common import (
@@ -130,6 +130,7 @@ sign = elementwise(
     "sign",
     1,
     rounds_once=True,
+    nans=Nans.CANONICAL,
     dtypes=ARITHMETIC,
     reference=_sign,
     parts=formulas.direction,
@@ -163,6 +164,7 @@ sqrt = elementwise(
     "sqrt",
     1,
     rounds_once=True,
+    nans=Nans.OF_ROOT,
     dtypes=INEXACT,
     reference=np.sqrt,
     parts=complex_functions.sqrt,
@@ -270,6 +272,7 @@ select = OpRecord(
     vjp=lambda ct, r, c, x, y: (None, ops.select(c, ct, ct.like(0)), ops.select(c, ct.like(0), ct)),
     dtypes=SUPPORTED,
     rounds_once=True,
+    hands_on=True,
     samples=_samples_select,
     doc="x where the condition holds, else y. The operand not chosen gets gradient 0, whatever its value.",
 )

@@ -11,7 +11,7 @@ import math
 
 from flambeau.dialects.dtypes import FLOATING, STORED_FLOATING
 from flambeau.dialects.graph import Graph, Node
-from flambeau.dialects.record import OpRecord
+from flambeau.dialects.record import Nans, OpRecord
 from flambeau.dialects.tape.common import elementwise, one_nan, samples_of
 
 canonical_nan = elementwise(
@@ -23,6 +23,7 @@ canonical_nan = elementwise(
     vjp=lambda ct, r, x: (ct,),
     samples=samples_of(),
     rounds_once=True,
+    nans=Nans.CANONICAL,
     doc="x; NaNs of every sign and payload become one, the positive quiet one without payload.",
 )
 
@@ -42,17 +43,10 @@ canonical_nan_of_root = elementwise(
     lower=_lower_by_bits,
     vjp=lambda ct, r, x: (ct,),
     samples=samples_of(),
+    nans=Nans.CANONICAL,
     doc="canonical_nan, which finds NaNs by their bits: LLVM knows for which x a root is NaN, and would take the choice between "
     "one NaN and another for none.",
 )
-
-
-def may_be_root(op: OpRecord) -> bool:
-    """Whether an op computes roots, so that its NaNs are found by their bits: a power may be one, too."""
-    return op.name in ("sqrt", "pow")
-
-
-_CLEAN = ("canonical_nan", "canonical_nan_of_root", "sign")
 
 
 def moves(op: OpRecord) -> bool:
@@ -87,8 +81,8 @@ def leaving(graph: Graph) -> set[int]:
 def _is_clean(node: Node, clean: set[int], is_complex: bool) -> bool:
     """Whether the result's NaNs, if any, are canonical without further ado, as those of the `clean` values are. What is said of
     kernels does not hold of ops on complex numbers, which are others there."""
-    if not is_complex and (node.op.family.one_nan or node.op.name in _CLEAN):
+    if not is_complex and (node.op.family.one_nan or node.op.nans is Nans.CANONICAL):
         return True  # folds make theirs canonical themselves: not every kernel of one can do more to its results
     if not is_complex and node.op.name == "cast" and node.attrs[0].carrier:
         return True  # it is written bit by bit, the NaN, too
-    return (moves(node.op) or node.op.name == "select") and clean.issuperset(node.operands)
+    return (moves(node.op) or node.op.hands_on) and clean.issuperset(node.operands)

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 from flambeau.dialects.dtypes import ARITHMETIC, FLOATING, INEXACT, from_numpy
-from flambeau.dialects.record import OpRecord
+from flambeau.dialects.record import Nans, OpRecord
 from flambeau.dialects.tape import complex_functions
 from flambeau.dialects.tape.common import elementwise, in_float64, ops, samples_of
 
@@ -174,6 +174,7 @@ pow_ = elementwise(
     samples=samples_of(2, 0.25, 3.0),
     exact=False,
     ulp=ULP,
+    nans=Nans.OF_ROOT,  # a power may be a root
     doc="x to the power y. Exponents 0, 1, 2, 3, 0.5, -0.5 and -1 mean 1, x, x*x, x*x*x, sqrt(x), 1/sqrt(x) and 1/x "
     "to the bit; integers wrap, and a negative integer exponent gives 0 unless x is 1 or -1.",
 )
