@@ -71,13 +71,8 @@ static inline bool fb_resident(const fb_recorder *rec, const fb_tensor *t, uint6
   }
   if (FB_UNLIKELY(slot == FB_NO_SLOT))
     return false;
-  *word = slot;
-  if (t->view) {
-    if (t->view->n_starts)
-      return false;
-    *word |= (uint64_t)t->view->id << 32;
-  }
-  return true;
+  *word = fb_word_of(slot, t->view);
+  return !t->view || !t->view->n_starts;
 }
 
 /* What is to be learnt at a miss. */

@@ -269,7 +269,7 @@ static int enter_shared(fb_recorder *rec, fb_tensor *t, const fb_entering *e, bo
     if (!type || fb_enter_leaf(rec, e->leaf->anchor, slot, type, &slot) < 0)
       return -1;
   }
-  *word = slot | (e->view ? (uint64_t)e->view->id << 32 : 0);
+  *word = fb_word_of(slot, e->view);
   return 0;
 }
 
@@ -291,7 +291,7 @@ static int enter_plain(fb_recorder *rec, const fb_entering *e, uint64_t *word) {
   } else if (place.use != FB_NO_SLOT) {
     slot = place.use;
   }
-  *word = slot | (e->view ? (uint64_t)e->view->id << 32 : 0);
+  *word = fb_word_of(slot, e->view);
   return 0;
 }
 
@@ -310,7 +310,7 @@ static inline bool is_known(const fb_recorder *rec, const fb_tensor *t, uint64_t
   }
   if (slot == FB_NO_SLOT && history)
     return false;
-  *word = (slot == FB_NO_SLOT ? c->slot : slot) | (t->view ? (uint64_t)t->view->id << 32 : 0);
+  *word = fb_word_of(slot == FB_NO_SLOT ? c->slot : slot, t->view);
   return true;
 }
 
@@ -336,7 +336,7 @@ int fb_enter(fb_recorder *rec, fb_tensor *t, int how, uint64_t *word) {
 int fb_call_starts(fb_call *call, const fb_tensor *t, const fb_view *view, uint64_t word) {
   if (t->view != view)
     call->trace = 0; /* another thread assigned to its `data`: bind again */
-  if (!fb_word_high(word) || call->trace != call->rec->id)
+  if (!fb_word_view(word) || call->trace != call->rec->id)
     return 0;
   for (uint32_t i = 0; i < view->n_starts; i++)
     if (fb_call_scalar(call, (fb_scalar){.kind = FB_INT, .i = t->starts[i]}) < 0)
@@ -376,5 +376,5 @@ int fb_call_tensor(fb_call *call, fb_tensor *t) {
     return -1;
   if (fb_call_word(call, word) < 0 || fb_call_note(call, t) < 0)
     return -1;
-  return FB_LIKELY(!fb_word_high(word)) ? 0 : fb_call_starts(call, t, view, word);
+  return FB_LIKELY(!fb_word_view(word)) ? 0 : fb_call_starts(call, t, view, word);
 }

@@ -35,7 +35,7 @@ static int append(PyObject *list, PyObject *item) {
 PyObject *fb_ref_of_word(uint64_t word, uint32_t *next) {
   if (fb_word_slot(word) == FB_TAG_NONE)
     return Py_NewRef(Py_None);
-  const fb_view *view = fb_word_high(word) ? fb_view_by_id(fb_word_high(word)) : NULL;
+  const fb_view *view = fb_word_view(word) ? fb_view_by_id(fb_word_view(word)) : NULL;
   PyObject *starts = slot_range(*next, view ? view->n_starts : 0);
   if (!starts)
     return NULL;

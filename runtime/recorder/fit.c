@@ -85,7 +85,7 @@ static PyObject *find_bases(fb_fit *fit, fb_recorder *rec, int kind, const uint6
       type = fb_slot_type(rec->state, slot);
     bool symbolic = type && type->symbolic;
     fit->sized |= symbolic;
-    fit->by_pattern |= symbolic && fb_word_high(words[i]);
+    fit->by_pattern |= symbolic && fb_word_view(words[i]);
     if (PyErr_Occurred() || PyList_Append(bases, symbolic ? type->shape : Py_None) < 0)
       Py_CLEAR(bases);
   }
@@ -261,19 +261,19 @@ static int64_t *copied(const int64_t *values, uint32_t n) {
 static int set_views(fb_node *node, PyObject *views) {
   Py_ssize_t at = 0;
   for (uint32_t i = 1; i < node->n_words; i++) {
-    uint32_t slot = fb_word_slot(node->words[i]), high = fb_word_high(node->words[i]);
-    if (slot == FB_TAG_NUMBER)
-      i++;
-    if (slot >= FB_TAG_FIRST || !high)
+    uint64_t *word = &node->words[i];
+    uint32_t view = fb_word_view(*word);
+    i += fb_word_slot(*word) == FB_TAG_NUMBER;
+    if (!view)
       continue;
     PyObject *payload = at < PyTuple_GET_SIZE(views) ? PyTuple_GET_ITEM(views, at) : NULL;
     at++;
     if (!payload || payload == Py_None)
       continue;
-    fb_view *v = fb_view_like(fb_view_by_id(high), payload);
+    fb_view *v = fb_view_like(fb_view_by_id(view), payload);
     if (!v)
       return -1;
-    node->words[i] = slot | (uint64_t)v->id << 32;
+    *word = fb_word_of(fb_word_slot(*word), v);
   }
   return 0;
 }

@@ -51,7 +51,7 @@ static void reach_call(const fb_node *node, uint8_t *needed) {
   for (uint32_t i = 0; i < node->n_results; i++)
     wanted |= node->results[i].type && node->results[i].type->requires_grad && needed[node->base + node->n_scalars + i];
   for (uint32_t i = 1; wanted && i < node->n_words; i++) {
-    uint32_t slot = fb_word_slot(node->words[i]), view = fb_word_high(node->words[i]);
+    uint32_t slot = fb_word_slot(node->words[i]), view = fb_word_view(node->words[i]);
     if (slot == FB_TAG_NUMBER)
       i++;
     if (slot < FB_TAG_FIRST && !(view && fb_view_by_id(view)->detached))

@@ -234,9 +234,9 @@ static fb_node *learn(fb_call *call, fb_fit *fit, fb_expansion *e, bool pinned) 
 static bool is_forgotten(const fb_call *call) {
   bool found = call->function->n_static && !fb_static_is_there(call->statics);
   for (uint32_t i = 1; !found && i < call->n; i++) {
-    uint32_t slot = fb_word_slot(call->words[i]), view = fb_word_high(call->words[i]);
-    found = slot < FB_TAG_FIRST && view && !fb_view_is_there(view);
-    i += slot == FB_TAG_NUMBER;
+    uint32_t view = fb_word_view(call->words[i]);
+    found = view && !fb_view_is_there(view);
+    i += fb_word_slot(call->words[i]) == FB_TAG_NUMBER;
   }
   return found;
 }

@@ -54,8 +54,8 @@ int fb_pattern_make(fb_pattern *p, int kind, fb_function *f, const uint64_t *wor
     } else if (slot == FB_TAG_NUMBER && has_operands(kind)) {
       status = pattern_word(p, word);
       word = words[++i];
-    } else if (has_operands(kind) && slot < FB_TAG_FIRST && fb_word_high(word)) {
-      const fb_view *view = fb_view_by_id(fb_word_high(word));
+    } else if (has_operands(kind) && fb_word_view(word)) {
+      const fb_view *view = fb_view_by_id(fb_word_view(word));
       status = view ? pattern_sizes(p, view->sizes, view->n_sizes) : -1;
       word = slot | (uint64_t)(view ? view->skeleton : 0) << 32;
     }

@@ -93,10 +93,10 @@ static void mark_words(const fb_node *node) {
   else if (node->kind != FB_REACH && node->kind != FB_BACKWARD && node->kind != FB_GRAD)
     return;
   for (uint32_t i = 1; i < node->n_words; i++) {
-    uint32_t slot = fb_word_slot(node->words[i]), high = fb_word_high(node->words[i]);
-    if (slot < FB_TAG_FIRST && high)
-      fb_view_mark(high);
-    else if (slot == FB_TAG_NUMBER && high == FB_CONSTANT && i + 1 < node->n_words)
+    uint32_t slot = fb_word_slot(node->words[i]), view = fb_word_view(node->words[i]);
+    if (view)
+      fb_view_mark(view);
+    else if (slot == FB_TAG_NUMBER && fb_word_high(node->words[i]) == FB_CONSTANT && i + 1 < node->n_words)
       fb_static_mark((uint32_t)node->words[i + 1]);
     i += slot == FB_TAG_NUMBER || slot == FB_TAG_SIZE;
   }

@@ -97,6 +97,11 @@ struct fb_node {
 static inline uint64_t fb_tag(uint32_t tag, uint64_t high) { return tag | high << 32; }
 static inline uint32_t fb_word_slot(uint64_t w) { return (uint32_t)w; }
 static inline uint32_t fb_word_high(uint64_t w) { return (uint32_t)(w >> 32); }
+/* The word of an operand, and the number of the view that it names: 0 where the operand is whole, and of a tag. */
+static inline uint64_t fb_word_of(uint32_t slot, const fb_view *view) {
+  return slot | (view ? (uint64_t)view->id << 32 : 0);
+}
+static inline uint32_t fb_word_view(uint64_t w) { return fb_word_slot(w) < FB_TAG_FIRST ? fb_word_high(w) : 0; }
 
 fb_node *fb_trie_root(void);
 /* The step from rec's state; NULL: not there. Updates `recent`, and rec's symbols. fb_trie_lookup: patterns, too. */
