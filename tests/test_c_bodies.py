@@ -54,7 +54,7 @@ def arities():
                     body = of_floats(record.name, arity, element)
                 except Exception:  # it takes other operands
                     continue
-                if body.ops and body.value_types()[body.results[0]] == element and in_c(body, stand_ins._number):
+                if body.ops and body.value_types()[body.results[0]] == element and in_c(body):
                     yield record.name, arity, element
 
 
@@ -66,7 +66,7 @@ def test_most_functions_are_done_in_c():
 @pytest.mark.parametrize(("name", "arity", "element"), [*arities()])
 def test_c_gives_the_bits_of_numpy(name, arity, element):
     body, given = of_floats(name, arity, element), operands(arity, element)
-    play, wanted = in_c(body, stand_ins._number), stand_ins._on_arrays(body)
+    play, wanted = in_c(body), stand_ins._on_arrays(body)
     assert play is not None and wanted is not None
     for arrays in (given, [x[:1].reshape(()) for x in given], [x[:0] for x in given]):
         ours, theirs = play(arrays), np.broadcast_to(wanted(arrays), arrays[0].shape)
@@ -79,7 +79,7 @@ def integer(name, x, y, element, attribute=None):
     """One op on integers, in C and on NumPy."""
     result = "i1" if attribute else element
     body = Body((element, element, result), (BodyOp(name, (0, 1), attribute, (result,)),), (3,))
-    return in_c(body, stand_ins._number)([x, y]), stand_ins._on_arrays(body)([x, y])
+    return in_c(body)([x, y]), stand_ins._on_arrays(body)([x, y])
 
 
 @pytest.mark.parametrize("element", ["i32", "i64"])
@@ -101,9 +101,9 @@ def test_integers(element):
 
 
 def test_control_flow_and_results_that_are_no_last_value_are_left_to_numpy():
-    assert in_c(of_floats("sin", 1, "f32"), stand_ins._number) is None
-    assert in_c(Body(("f32", "f32"), (BodyOp("arith.negf", (0,), None, ("f32",)),), (0,)), stand_ins._number) is None
-    assert in_c(Body(("f16", "f16"), (BodyOp("arith.negf", (0,), None, ("f16",)),), (2,)), stand_ins._number) is None
+    assert in_c(of_floats("sin", 1, "f32")) is None
+    assert in_c(Body(("f32", "f32"), (BodyOp("arith.negf", (0,), None, ("f32",)),), (0,))) is None
+    assert in_c(Body(("f16", "f16"), (BodyOp("arith.negf", (0,), None, ("f16",)),), (2,))) is None
 
 
 NEGATED = [_binding.body_ops().index("arith.negf f32"), 1, 0, 0, 0]

@@ -27,11 +27,11 @@ def _places() -> dict[str, int]:
     return {name: place for place, name in enumerate(runtime.body_ops())}
 
 
-def in_c(body: Body, constants: Callable[[BodyOp], np.ndarray]) -> Callable[[Sequence[np.ndarray]], np.ndarray] | None:
+def in_c(body: Body) -> Callable[[Sequence[np.ndarray]], np.ndarray] | None:
     """What computes the body's one result from arrays of its first arguments, which are of one shape, without gaps and of the
-    arguments' types; others are not read. `constants` gives the values of an `arith.constant`."""
+    arguments' types; others are not read."""
     types = body.value_types()
-    steps = _BodySteps(types, constants)
+    steps = _BodySteps(types)
     if len(body.types) > _MOST + 1 or body.results != (len(types) - 1,):
         return None
     if not all(steps.add(*entry) for entry in enumerate(body.ops, len(body.types))):
@@ -51,10 +51,10 @@ def in_c(body: Body, constants: Callable[[BodyOp], np.ndarray]) -> Callable[[Seq
 class _BodySteps:
     """The steps of a body whose values are of these `types`, and the constants that follow the values."""
 
-    def __init__(self, types: Sequence[str], values: Callable[[BodyOp], np.ndarray]) -> None:
+    def __init__(self, types: Sequence[str]) -> None:
         self.code: list[list[int]] = []
         self.constants = bytearray()
-        self._types, self._values = types, values
+        self._types = types
         self._tables: dict[int, int] = {}  # their constants, by the numbers of their values
 
     def add(self, number: int, op: BodyOp) -> bool:
@@ -77,8 +77,22 @@ class _BodySteps:
     def _constant(self, op: BodyOp) -> int:
         """The number of what a constant is."""
         number = len(self._types) + len(self.constants) // _UNIT
-        self.constants += _spelled(self._values(op))
+        self.constants += _spelled(constant_values(op))
         return number
+
+
+def constant_values(op: BodyOp) -> np.ndarray:
+    """What an `arith.constant` is: a number, or a table of them."""
+    from flambeau.compiler.groups.play import number  # most programs do without
+
+    (type,), literal = op.types, str(op.attribute)
+    is_table = type.startswith("tensor<")
+    element = type[:-1].split("x")[-1] if is_table else type
+    texts = literal.removeprefix("dense<[").removesuffix("]>").split(", ") if is_table else [literal]
+    dtype = by_mlir(element)
+    numbers = np.array([number(text, element) for text in texts], dtype.numpy if dtype.is_floating_point else np.int64)
+    found = numbers.astype(dtype.numpy)  # literals of integers are signed
+    return found if is_table else found.reshape(())
 
 
 def _name(op: BodyOp, types: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
-from flambeau.compiler.baseline.c_bodies import in_c
+from flambeau.compiler.baseline.c_bodies import constant_values, in_c
 from flambeau.compiler.groups.form import Body, BodyOp
 from flambeau.dialects.dtypes import DType, by_mlir
 from flambeau.dialects.graph import Graph, Node
@@ -51,7 +51,7 @@ def _played(op: OpRecord, key: Any, attrs: tuple[Any, ...], dtypes: tuple[DType,
     wide = [d.accumulation if d.is_narrow else d for d in dtypes]
     *types, result = (d.mlir for d in wide)
     body = bodies.elementwise(op, attrs, tuple(types), (result,), None)
-    if (play := in_c(body, _number) or _on_arrays(body)) is None:
+    if (play := in_c(body) or _on_arrays(body)) is None:
         return None
     operands, narrow = [d.numpy for d in wide[:-1]], dtypes[-1].numpy
 
@@ -142,22 +142,8 @@ def _bits(op: BodyOp) -> Callable[..., Any]:
 
 
 def _constant(op: BodyOp) -> Callable[..., Any]:
-    value = _number(op)
+    value = constant_values(op)
     return lambda: value
-
-
-def _number(op: BodyOp) -> np.ndarray:
-    """What a constant is, or a table of them."""
-    from flambeau.compiler.groups.play import number  # most programs do without
-
-    (type,), literal = op.types, str(op.attribute)
-    is_table = type.startswith("tensor<")
-    element = type[:-1].split("x")[-1] if is_table else type
-    texts = literal.removeprefix("dense<[").removesuffix("]>").split(", ") if is_table else [literal]
-    dtype = by_mlir(element)
-    numbers = np.array([number(text, element) for text in texts], dtype.numpy if dtype.is_floating_point else np.int64)
-    found = numbers.astype(dtype.numpy)  # literals of integers are signed
-    return found if is_table else found.reshape(())
 
 
 #: Of floats, and of integers with a sign.
