@@ -7,6 +7,7 @@ differentiable with `create_graph`. Next: `replays.py`, `inline.py`, `func.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -46,7 +47,7 @@ def gradients_of_batch(
 
         return found
 
-    return _followed("gradients", name, outputs, inputs, grad_outputs, n, create_graph, start)
+    return _followed(_Asked("gradients", name, outputs, inputs, grad_outputs, n, start), create_graph)
 
 
 def tangents(
@@ -65,52 +66,49 @@ def tangents(
         run = tape.advanced({v: tape.value(t, n is not None) for v, t in pairs})
         return lambda: [None if t is None else tape.tensor(t) for t in run()]
 
-    return _followed("tangents", name, outputs, inputs, given, n, create_graph, start)
+    return _followed(_Asked("tangents", name, outputs, inputs, given, n, start), create_graph)
 
 
-def _followed(
-    kind: str,
-    name: str,
-    outputs: Sequence[Tensor],
-    inputs: Sequence[Tensor],
-    given: Sequence[Tensor | None],
-    n: int | None,
-    create_graph: bool,
-    start: Callable[[Tape], Callable[[], list[Tensor | None]]],
-) -> list[Tensor | None]:
+@dataclass(frozen=True)
+class _Asked:
+    """What derivatives are asked for; `kind` says which, `name` by whom, `start` begins to record them."""
+
+    kind: str
+    name: str
+    outputs: Sequence[Tensor]
+    inputs: Sequence[Tensor]
+    given: Sequence[Tensor | None]
+    n: int | None
+    start: Callable[[Tape], Callable[[], list[Tensor | None]]]
+
+
+def _followed(asked: _Asked, create_graph: bool) -> list[Tensor | None]:
     """What `start` of the trace gives, recorded anew, or by the calls of the last time where the trace is as it was."""
 
     with recorder.ModeScope(GRAD_MODE, GRAD_MODE if create_graph else 0):
-        found = recorder.held(_prepared, kind, name, outputs, inputs, given, n, start)()
+        found = recorder.held(_prepared, asked)()
     flush_point()
     return found
 
 
-def _prepared(
-    kind: str,
-    name: str,
-    outputs: Sequence[Tensor],
-    inputs: Sequence[Tensor],
-    given: Sequence[Tensor | None],
-    n: int | None,
-    start: Callable[[Tape], Callable[[], list[Tensor | None]]],
-) -> Callable[[], list[Tensor | None]]:
-    asked = replays.key(kind, outputs, inputs, given, n)
-    if (replay := replays.known(asked)) is not None:
+def _prepared(asked: _Asked) -> Callable[[], list[Tensor | None]]:
+    given = asked.given
+    key = replays.key(asked.kind, asked.outputs, asked.inputs, given, asked.n)
+    if (replay := replays.known(key)) is not None:
         return partial(replay.run, [*replay.sources(), *[t for t in given if t is not None]])
-    tape = Tape(name, outputs, inputs)
-    log = None if asked is None else replays.Log()
+    tape = Tape(asked.name, asked.outputs, asked.inputs)
+    log = None if key is None else replays.Log()
     if log is not None:
         tape.logged(log)
-    if n is not None:
-        tape.of_batch(n)
-    return partial(_noted, start(tape), log, asked, given)
+    if asked.n is not None:
+        tape.of_batch(asked.n)
+    return partial(_noted, asked.start(tape), log, key, given)
 
 
 def _noted(
-    run: Callable[[], list[Tensor | None]], log: replays.Log | None, asked: Any, given: Sequence[Tensor | None]
+    run: Callable[[], list[Tensor | None]], log: replays.Log | None, key: Any, given: Sequence[Tensor | None]
 ) -> list[Tensor | None]:
     found = run()
     if log is not None:
-        replays.remember(asked, log.replay(given, found))
+        replays.remember(key, log.replay(given, found))
     return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ContextDecorator
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from flambeau import runtime, watching
@@ -39,15 +39,10 @@ COMPILER = "flambeau.compiler.driver"
 NO_SLOT = 2**32 - 1
 
 
-_compiler: Any = None
-
-
+@cache
 def compiler() -> Any:
     """The compiler's entry module, imported when the first program is needed."""
-    global _compiler
-    if _compiler is None:
-        _compiler = imported(COMPILER)
-    return _compiler
+    return imported(COMPILER)
 
 
 # ---- programs -------------------------------------------------------------------------------------------------
