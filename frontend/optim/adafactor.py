@@ -17,7 +17,7 @@ from typing import Any
 from flambeau.dialects.builder import Value
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
-from flambeau.optim.counted import Counted, clocked, columns, decoupled_decay, exact, interpolated, norm
+from flambeau.optim.counted import Counted, clocked, columns, decoupled_decay, exact, interpolated, kept_by_decay, norm
 from flambeau.optim.optimizer import begun, ways
 from flambeau.optim.sgd import spread
 from flambeau.runtime.recorder import Tensor
@@ -63,11 +63,12 @@ def _adafactor(
     most = [ops.minimum(rate, 1.0 / ops.sqrt(t)) for t in exact(*steps)]
     matrices, others = iter(zip(rows, cols)), iter(variances)
     new, new_matrices, new_others = [], [], []
+    kept = kept_by_decay(lr, weight_decay) if decay else None
     for p, g, clock in zip(params, grads, clocks):
         g = -g if maximize else g
         size = ops.maximum(eps2, _rms(p)) * most[clock]
         least = p.builder.constant(finfo(p.dtype).eps, p.dtype) if own_eps else eps1.cast(p.dtype)
-        p = decoupled_decay(p, lr, weight_decay) if decay else p
+        p = decoupled_decay(p, kept)
         if len(p.shape) > 1:
             r, c = next(matrices)
             r = interpolated(r, _mean(g * g, -1), weights[clock])

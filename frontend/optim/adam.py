@@ -15,7 +15,7 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import float64
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
-from flambeau.optim.counted import Counted, clocked, kept_by_decay, rest
+from flambeau.optim.counted import Counted, clocked, decoupled_decay, interpolated, kept_by_decay, rest
 from flambeau.optim.optimizer import begun, ways
 from flambeau.optim.sgd import Spreads, decayed
 from flambeau.runtime.recorder import Tensor
@@ -58,8 +58,8 @@ def _adam(
     for i, (p, g, m, v) in enumerate(zip(params, grads, firsts, seconds)):
         scale = scales[clocks[i]]
         g = decayed(g, p, weight_decay if decay and not decoupled else None, maximize)
-        p = p if kept is None else p * spread(kept, p)
-        m = m + spread(scale.rest1, m) * (g - m)
+        p = decoupled_decay(p, kept, spread)
+        m = interpolated(m, g, scale.rest1, spread)
         v = v * spread(scale.beta2, p) + spread(scale.rest2, p) * g * g
         top = ops.maximum(largest[i], v) if largest else v
         divisor = ops.sqrt(top) * spread(scale.inverse_root, p) + spread(eps, p)

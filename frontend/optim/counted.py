@@ -7,7 +7,7 @@ which does not advance. A subclass names the state that a parameter starts with 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from flambeau.device import Device
@@ -108,6 +108,9 @@ def columns(rows: Sequence[tuple[Value, ...]], *counters: list[Value]) -> list[V
     return [*(value for column in zip(*rows, strict=True) for value in column), *(c for each in counters for c in each)]
 
 
+#: What makes a number as large as a tensor: `spread`, or `Spreads` within one rule.
+Spread = Callable[[Value, Value], Value]
+
 # ---- for the rules -----------------------------------------------------------------------------------------------
 
 
@@ -116,9 +119,10 @@ def exact(*numbers: Value) -> list[Value]:
     return [n.cast(float64) for n in numbers]
 
 
-def decoupled_decay(p: Value, lr: Value, weight_decay: Value) -> Value:
-    """Weight decay as Loshchilov and Hutter have it: a part of `p` is dropped, whatever the gradient."""
-    return p * spread(kept_by_decay(lr, weight_decay), p)
+def decoupled_decay(p: Value, kept: Value | None, spread: Spread = spread) -> Value:
+    """Weight decay as Loshchilov and Hutter have it: a part of `p` is dropped, whatever the gradient. `kept` is what is left of 1
+    (`kept_by_decay`), None where there is no decay."""
+    return p if kept is None else p * spread(kept, p)
 
 
 def kept_by_decay(lr: Value, weight_decay: Value) -> Value:
@@ -127,7 +131,7 @@ def kept_by_decay(lr: Value, weight_decay: Value) -> Value:
     return 1.0 - lr * weight_decay
 
 
-def interpolated(average: Value, new: Value, weight: Value) -> Value:
+def interpolated(average: Value, new: Value, weight: Value, spread: Spread = spread) -> Value:
     """`average` moved towards `new` by `weight`, a number."""
     return average + spread(weight, average) * (new - average)
 

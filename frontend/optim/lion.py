@@ -11,7 +11,7 @@ from typing import Any
 
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
-from flambeau.optim.counted import check_betas, columns, decoupled_decay, exact, interpolated
+from flambeau.optim.counted import check_betas, columns, decoupled_decay, exact, interpolated, kept_by_decay
 from flambeau.optim.optimizer import Optimizer, begun, ways
 from flambeau.optim.sgd import spread
 from flambeau.runtime.recorder import Tensor
@@ -31,9 +31,10 @@ def _lion(
 ):
     beta1, beta2 = exact(beta1, beta2)
     new = []
+    kept = kept_by_decay(lr, weight_decay) if decay else None
     for p, g, m in zip(params, grads, averages):
         g = -g if maximize else g
-        p = decoupled_decay(p, lr, weight_decay) if decay else p
+        p = decoupled_decay(p, kept)
         p = p - spread(lr, p) * ops.sign(interpolated(m, g, 1.0 - beta1))
         new.append((p, interpolated(m, g, 1.0 - beta2)))
     return columns(new)

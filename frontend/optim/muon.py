@@ -17,7 +17,7 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bfloat16, float32
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
-from flambeau.optim.counted import columns, decoupled_decay, exact, interpolated, norm
+from flambeau.optim.counted import columns, decoupled_decay, exact, interpolated, kept_by_decay, norm
 from flambeau.optim.optimizer import Optimizer, begun
 from flambeau.optim.sgd import spread
 from flambeau.runtime.recorder import Tensor
@@ -70,10 +70,11 @@ def _muon(
 ):
     rate, momentum = exact(lr, momentum)
     new = []
+    kept = kept_by_decay(lr, weight_decay) if decay else None
     for p, g, m in zip(params, grads, buffers):
         m = interpolated(m, g, 1.0 - momentum)
         update = _orthogonal(interpolated(g, m, momentum) if nesterov else m, coefficients, eps, rounds)
-        p = decoupled_decay(p, lr, weight_decay) if decay else p
+        p = decoupled_decay(p, kept)
         new.append((p - spread(rate * _ratio(adjust, p.shape), p) * update, m))
     return columns(new)
 

@@ -14,7 +14,17 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import float64
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
-from flambeau.optim.counted import Counted, clocked, columns, decoupled_decay, exact, interpolated, rest, squares
+from flambeau.optim.counted import (
+    Counted,
+    clocked,
+    columns,
+    decoupled_decay,
+    exact,
+    interpolated,
+    kept_by_decay,
+    rest,
+    squares,
+)
 from flambeau.optim.optimizer import ways
 from flambeau.optim.sgd import decayed, spread
 from flambeau.runtime.recorder import Tensor
@@ -57,10 +67,11 @@ def _nadam(
     scales = [_NAdamScales(t, product, lr, beta1, beta2, momentum_decay) for t, product in zip(steps, products)]
     (first,) = exact(beta1)
     new = []
+    kept = kept_by_decay(lr, weight_decay) if decay and decoupled else None
     for p, g, m, v, clock in zip(params, grads, firsts, seconds, clocks):
         scale = scales[clock]
         g = decayed(g, p, weight_decay if decay and not decoupled else None, maximize)
-        p = decoupled_decay(p, lr, weight_decay) if decay and decoupled else p
+        p = decoupled_decay(p, kept)
         m, v = interpolated(m, g, 1.0 - first), squares(v, g, beta2)
         divisor = ops.sqrt(v / spread(scale.rest2, v)) + spread(eps, p)
         p = p - spread(scale.of_gradient, p) * (g / divisor) - spread(scale.of_average, p) * (m / divisor)

@@ -15,7 +15,17 @@ from typing import Any
 from flambeau.dialects.builder import Value
 from flambeau.function import Operand, Static, Tensors, inplace
 from flambeau.functions.common import ops
-from flambeau.optim.counted import Counted, clocked, columns, decoupled_decay, exact, interpolated, rest, squares
+from flambeau.optim.counted import (
+    Counted,
+    clocked,
+    columns,
+    decoupled_decay,
+    exact,
+    interpolated,
+    kept_by_decay,
+    rest,
+    squares,
+)
 from flambeau.optim.optimizer import ways
 from flambeau.optim.sgd import decayed, spread
 from flambeau.runtime.recorder import Tensor
@@ -56,10 +66,11 @@ def _radam(
     scales = [_RAdamScales(t, lr, beta1, beta2) for t in steps]
     (first,) = exact(beta1)
     new = []
+    kept = kept_by_decay(lr, weight_decay) if decay and decoupled else None
     for p, g, m, v, clock in zip(params, grads, firsts, seconds, clocks):
         scale = scales[clock]
         g = decayed(g, p, weight_decay if decay and not decoupled else None, maximize)
-        p = decoupled_decay(p, lr, weight_decay) if decay and decoupled else p
+        p = decoupled_decay(p, kept)
         m, v = interpolated(m, g, 1.0 - first), squares(v, g, beta2)
         divided = spread(scale.of_divided, p) * (m / (ops.sqrt(v) + spread(eps, p)))
         step = ops.select(scale.is_known.expand(p.shape), divided, spread(scale.size, p) * m)
