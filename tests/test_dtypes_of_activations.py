@@ -23,12 +23,45 @@ def test_integers_are_limited_or_become_floats():
 def test_others_are_not_implemented(name):
     given = (0,) if name.startswith(("soft", "log_")) and name != "softplus" else ()
     with pytest.raises(
-        NotImplementedError, match=r"has dtype flambeau.int64, expected a floating-point one. Cast it first"
+        NotImplementedError,
+        match=r"has dtype flambeau.int64, expected a floating-point (or complex )?one. Cast it first",
     ):
         getattr(F, name)(fb.tensor([1, 2]), *given)
 
 
 @pytest.mark.parametrize("name", ["hardtanh", "relu6", "softsign", "tanhshrink"])
 def test_bools_are_refused(name):
-    with pytest.raises(RuntimeError, match=r"dtype flambeau\.bool"):
+    with pytest.raises(RuntimeError, match=rf"\[{name}\].*dtype flambeau\.bool"):
         getattr(F, name)(fb.tensor([True]))
+
+
+#: What integers are refused with: by a kernel, as not implemented, or by a function before it comes to one.
+BY_KERNELS = {
+    "silu": F.silu,
+    "elu": F.elu,
+    "poisson": fb.poisson,
+    "log_normal_": lambda x: x.log_normal_(),
+    "histc": fb.histc,
+}
+BY_FUNCTIONS = {
+    "mean": fb.mean,
+    "nanmean": fb.nanmean,
+    "var": fb.var,
+    "std": fb.std,
+    "norm": fb.norm,
+    "normalize": F.normalize,
+    "vector_norm": fb.linalg.vector_norm,
+    "cdist": lambda x: fb.cdist(x, x),
+    "addcdiv": lambda x: fb.addcdiv(x, x, x),
+    "multinomial": lambda x: fb.multinomial(x, 1),
+    "exponential_": lambda x: x.exponential_(),
+    "cauchy_": lambda x: x.cauchy_(),
+}
+
+
+@pytest.mark.parametrize("name", [*BY_KERNELS, *BY_FUNCTIONS])
+def test_the_class_of_an_error_is_that_of_pytorch(name):
+    call = {**BY_KERNELS, **BY_FUNCTIONS}[name]
+    with pytest.raises(RuntimeError, match=r"expected a floating-point (or complex )?one") as caught:
+        call(fb.tensor([[1, 2], [3, 4]]))
+    assert type(caught.value) is (NotImplementedError if name in BY_KERNELS else RuntimeError)

@@ -70,8 +70,7 @@ def gelu(input: Tensor_, approximate: Static = "none"):
 @function(free="nn.functional", takes_inplace=True, samples=unary())
 def silu(input: Tensor_):
     """x * sigmoid(x), also called swish."""
-    if not input.dtype.is_complex:
-        check_floating("silu", input)
+    check_floating("silu", input, complex=True)
     return input * ops.sigmoid(input)
 
 
@@ -130,14 +129,18 @@ def mish(input: Tensor_):
     return input * ops.tanh(softplus.rule(input, input.like(1.0), input.like(20.0)))
 
 
+def _limited(op: str, x: Value, low: Value, high: Value) -> Value:
+    if x.dtype.is_integer:  # bounds are cut to its dtype
+        low, high = (v.cast(x.dtype).expand(x.shape) for v in (low, high))
+    else:
+        check_floating(op, x, error=RuntimeError if x.dtype is bool_ else NotImplementedError)
+        x, low, high = promoted(op, x, low, high)
+    return ops.select(x <= low, low, ops.select(x >= high, high, x))
+
+
 @function(name="hardtanh")
 def _hardtanh(input: Tensor_, min_val: Operand, max_val: Operand):
-    if input.dtype.is_integer:  # bounds are cut to its dtype
-        x, low, high = input, *(v.cast(input.dtype).expand(input.shape) for v in (min_val, max_val))
-    else:
-        check_floating("hardtanh", input)
-        x, low, high = promoted("hardtanh", input, min_val, max_val)
-    return ops.select(x <= low, low, ops.select(x >= high, high, x))
+    return _limited("hardtanh", input, min_val, max_val)
 
 
 _hardtanh_ = inplace(name="hardtanh")(_hardtanh.rule)
@@ -174,7 +177,7 @@ def hardtanh_(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Ten
 @function(free="nn.functional", takes_inplace=True, samples=unary())
 def relu6(input: Tensor_):
     """min(max(x, 0), 6)."""
-    return _hardtanh.rule(input, input.like(0.0), input.like(6.0))
+    return _limited("relu6", input, input.like(0.0), input.like(6.0))
 
 
 @function(free="nn.functional", takes_inplace=True, samples=unary(-4, 4))

@@ -307,6 +307,6 @@ def addcmul(input: Tensor_, tensor1: Tensor_, tensor2: Tensor_, *, value: Operan
 def addcdiv(input: Tensor_, tensor1: Tensor_, tensor2: Tensor_, *, value: Operand = 1):
     """`input + value * tensor1 / tensor2`. Raises RuntimeError for integers."""
     for x in (input, tensor1, tensor2):
-        check_floating("addcdiv", x)
+        check_floating("addcdiv", x, error=RuntimeError)
     x, a, b, v = promoted("addcdiv", input, tensor1, tensor2, value)
     return x + v * (a / b)

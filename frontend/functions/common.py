@@ -28,7 +28,6 @@ __all__ = [  # `ops` among them
     "canonical_dims",
     "check_between",
     "check_floating",
-    "check_inexact",
     "common_dtype",
     "fitted",
     "flat",
@@ -111,17 +110,14 @@ def floating(x: Value) -> Value:
     return x.cast(get_default_dtype()) if x.dtype.is_integral else x
 
 
-def check_floating(op: str, x: Value, what: str = "input") -> None:
-    """Raise NotImplementedError, which is a RuntimeError, for another dtype."""
-    if not x.dtype.is_floating_point:
-        raise NotImplementedError(f"[{op}] {what} has dtype {x.dtype}, expected a floating-point one. Cast it first.")
-
-
-def check_inexact(op: str, x: Value, what: str = "input") -> None:
-    if not x.dtype.is_inexact:
-        raise RuntimeError(
-            f"[{op}] {what} has dtype {x.dtype}, expected a floating-point or complex one. Cast it first."
-        )
+def check_floating(
+    op: str, x: Value, what: str = "input", error: type[RuntimeError] = NotImplementedError, complex: bool = False
+) -> None:
+    """Raise `error` for another dtype: as in PyTorch NotImplementedError, which is a RuntimeError, where a kernel is what refuses
+    it, and RuntimeError where a function does before it comes to one. `complex`: complex dtypes are right, too."""
+    if not (x.dtype.is_inexact if complex else x.dtype.is_floating_point):
+        wanted = "a floating-point or complex one" if complex else "a floating-point one"
+        raise error(f"[{op}] {what} has dtype {x.dtype}, expected {wanted}. Cast it first.")
 
 
 def by_number(x: Value, number: Any) -> Value:

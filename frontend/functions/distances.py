@@ -19,7 +19,6 @@ from flambeau.functions.common import (
     canonical_dim,
     check_between,
     check_floating,
-    check_inexact,
     floating,
     ops,
     promoted,
@@ -70,7 +69,7 @@ def cdist(x1: Tensor_, x2: Tensor_, p: Static = 2.0, compute_mode: Static = "use
     modes = ("use_mm_for_euclid_dist_if_necessary", "use_mm_for_euclid_dist", "donot_use_mm_for_euclid_dist")
     if compute_mode not in (*modes, None):
         raise ValueError(f"[cdist] compute_mode is {compute_mode!r}. Use one of {', '.join(modes)}.")
-    check_floating("cdist", x1, "x1")
+    check_floating("cdist", x1, "x1", RuntimeError)
     _same_dtype("cdist", x1, x2)
     if p < 0:
         raise RuntimeError(f"[cdist] p is {p}. Use at least 0.")
@@ -221,7 +220,7 @@ _NORMS = calls(
 
 
 def _vector(op: str, x: Value, ord: Any, dim: Any, keepdim: bool, dtype: DType | None) -> Value:
-    check_inexact(op, x)
+    check_floating(op, x, error=RuntimeError, complex=True)
     if isinstance(ord, str):
         raise TypeError(f"[{op}] ord is {ord!r}. Pass a number.")
     return norm.rule(x if dtype is None else x.cast(dtype), ord, None if dim == () else dim, keepdim)
@@ -237,7 +236,7 @@ def vector_norm(x: Tensor_, ord: Static = 2, dim: Static = None, keepdim: Static
 
 
 def _matrix(op: str, x: Value, ord: Any, dim: Any, keepdim: bool, dtype: DType | None) -> Value:
-    check_inexact(op, x)
+    check_floating(op, x, error=RuntimeError, complex=True)
     x = x if dtype is None else x.cast(dtype)
     rank = len(x.shape)
     if rank < 2:

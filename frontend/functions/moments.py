@@ -46,7 +46,7 @@ def nanmean(input: Tensor_, dim: Static = None, keepdim: Static = False, *, dtyp
 
     Raises RuntimeError for integers.
     """
-    check_floating("nanmean", input)
+    check_floating("nanmean", input, error=RuntimeError)
     x = input.cast(dtype) if dtype is not None else input
     axes = canonical_dims("nanmean", dim, len(x.shape))
     count = reduced("sum", ops.stop_gradient(x.eq(x).cast(x.dtype)), axes, keepdim)

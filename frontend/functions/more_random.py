@@ -74,7 +74,7 @@ def normal(
 
 
 def _checked(weights: Value) -> Value:
-    check_floating("multinomial", weights)
+    check_floating("multinomial", weights, error=RuntimeError)
     if len(weights.shape) not in (1, 2):
         raise RuntimeError(f"[multinomial] the tensor has shape {weights.shape}. Pass a vector or rows of weights.")
     if weights.shape[-1] == 0:
@@ -162,7 +162,7 @@ def _open(generator: Any, x: Value) -> Value:
 
 @inplace(name="exponential_")
 def _exponential_(input: Tensor_, rate: Operand, generator: Stream_ = generators.default_generator):
-    check_floating("exponential_", input)
+    check_floating("exponential_", input, error=RuntimeError)
     unit = _open(generator, input)
     return ops.log(unit) * -1.0 / rate.cast(unit.dtype).expand(input.shape)
 
@@ -176,7 +176,7 @@ def _geometric_(input: Tensor_, p: Operand, generator: Stream_ = generators.defa
 
 @inplace(name="cauchy_")
 def _cauchy_(input: Tensor_, median: Operand, sigma: Operand, generator: Stream_ = generators.default_generator):
-    check_floating("cauchy_", input)
+    check_floating("cauchy_", input, error=RuntimeError)
     angle = (_open(generator, input) - 0.5) * math.pi
     median, sigma = (v.cast(angle.dtype).expand(input.shape) for v in (median, sigma))
     return median + sigma * (ops.sin(angle) / ops.cos(angle))

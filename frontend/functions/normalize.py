@@ -10,7 +10,7 @@ from typing import Any
 
 from flambeau.dialects.builder import Value
 from flambeau.function import Default, Operand, Optional_, Sizes, Static, Tensor_, function
-from flambeau.functions.common import canonical_dim, check_floating, check_inexact, ops
+from flambeau.functions.common import canonical_dim, check_floating, ops
 from flambeau.functions.reduce import norm
 from flambeau.out import stored_in
 from flambeau.runtime.recorder import Tensor
@@ -97,7 +97,7 @@ def _normalize_into(
 )
 def normalize(input: Tensor_, p: Static = 2.0, dim: Static = 1, eps: Operand = 1e-12, out: Default = None):
     """`input` divided by its p-norm along `dim`, or by `eps` if that is larger."""
-    check_inexact("normalize", input)
+    check_floating("normalize", input, error=RuntimeError, complex=True)
     dim = canonical_dim("normalize", dim, len(input.shape))
     length = norm.rule(input, p, dim, True)
     length = ops.maximum(length, eps.cast(length.dtype).expand(length.shape))

@@ -21,7 +21,6 @@ from flambeau.functions.common import (
     canonical_dim,
     canonical_dims,
     check_floating,
-    check_inexact,
     floating,
     ops,
 )
@@ -66,7 +65,7 @@ def sum(input: Tensor_, dim: Static = None, keepdim: Static = False, *, dtype: S
 def mean(input: Tensor_, dim: Static = None, keepdim: Static = False, *, dtype: Static = None):
     """The mean over `dim` (an int, a tuple, or None for all); NaN of nothing. Raises RuntimeError for integers."""
     x = input.cast(dtype) if dtype is not None else input
-    check_inexact("mean", x)
+    check_floating("mean", x, error=RuntimeError, complex=True)
     axes = canonical_dims("mean", dim, len(x.shape))
     return by_number(reduced("sum", x, axes, keepdim), _count(x, axes))
 
@@ -261,7 +260,7 @@ def variance(op: str, x: Value, dim: Any, correction: float, keepdim: bool) -> V
     if x.dtype.is_complex:  # the parts vary on their own
         parts = (variance(op, part, dim, correction, keepdim) for part in (ops.real(x), ops.imag(x)))
         return ops.add(*parts)
-    check_floating(op, x)
+    check_floating(op, x, error=RuntimeError)
     axes = canonical_dims(op, dim, len(x.shape))
     count = _count(x, axes) if isinstance(correction, int) else int(_count(x, axes))
     return _scatter(x, axes, count, keepdim) / (count - correction if count > correction else 0.0)
@@ -370,7 +369,7 @@ def logsumexp(input: Tensor_, dim: Static, keepdim: Static = False):
 def norm(input: Tensor_, p: Static = 2.0, dim: Static = None, keepdim: Static = False):
     """The p-norm over `dim` (an int, a tuple, or None for all): sum(|x|**p)**(1/p); `p` may be infinite. Gradient 0 at 0."""
     x = input
-    check_inexact("norm", x)
+    check_floating("norm", x, error=RuntimeError, complex=True)
     axes = canonical_dims("norm", dim, len(x.shape))
     if math.isinf(p):
         return _extreme("norm", "max" if p > 0 else "min", ops.abs(x), axes, keepdim)
