@@ -1,13 +1,14 @@
 """What the operands of one call get of the cotangent of its result; equal calls share it.
 
-In: the graph of a call, which of its operands are wanted. Out: `Derivative`, a graph with an output for each op that reads an
+In: the graph of a call, which of its operands are wanted. Out: `Passing`, with a graph that has an output for each op that reads an
 operand, since sums go by ops. Next: `call_gradients.py`, which goes through a trace with these.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -18,7 +19,8 @@ from flambeau.dialects.cost import nanoseconds
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.locks import process_lock
 from flambeau.dialects.record import find
-from flambeau.dialects.size_guards import remembered
+from flambeau.dialects.size_guards import remembered, scope
+from flambeau.dialects.size_scopes import asking, current
 
 
 class Known:
@@ -26,29 +28,31 @@ class Known:
 
     values      those of its values that may be read when its derivative runs, its inputs first
     slots       value -> slot, where it stands for several calls and gradients pass through their results
+    passings    how gradients pass it, by which of its operands are wanted
     """
 
-    __slots__ = ("graph", "slots", "values")
+    __slots__ = ("graph", "passings", "slots", "values")
 
     def __init__(
         self, graph: Graph, values: Sequence[int] | None = None, slots: Mapping[int, int] = MappingProxyType({})
     ) -> None:
         self.graph, self.slots = graph, slots
         self.values = [*graph.inputs, *graph.outputs] if values is None else values
+        self.passings: dict[bytes, Passing] = {}
 
 
 _MOST = 4096
-_graphs: OrderedDict[int, Known] = OrderedDict()
+known_graphs: OrderedDict[int, Known] = OrderedDict()
 _lock = process_lock()
 
 
 def known(graph: Graph) -> Known:
-    found = _graphs.get(id(graph))
+    found = known_graphs.get(id(graph))
     if found is None or found.graph is not graph:
         with _lock:
-            found = _graphs[id(graph)] = Known(graph)
-            if len(_graphs) > _MOST:
-                _graphs.popitem(last=False)
+            found = known_graphs[id(graph)] = Known(graph)
+            if len(known_graphs) > _MOST:
+                known_graphs.popitem(last=False)
     return found
 
 
@@ -66,25 +70,85 @@ class Derivative(NamedTuple):
 
     graph       the cotangent and the values `reads` in, terms out
     reads       places among the call's `values`
-    passed      the operands on the way; `within` the slots of calls that the call stands for
+    passed      the operands on the way
     """
 
     graph: Graph
     reads: tuple[int, ...]
     terms: tuple[Term, ...]
     passed: tuple[int, ...]
-    within: tuple[int, ...]
     cost: int
 
 
+class Passing(NamedTuple):
+    """How gradients pass a call, in the layout that `pass_back` of the runtime reads (`call_gradients.h`): bytes are int32.
+
+    result      which result hands on its cotangent, -1: none; `is_alone` where no other one does
+    graph       that of the `Derivative`, None where there is none; `avals` the types of its outputs
+    within      the slots of calls that the call stands for, those on the way
+    met         its ops and operands in the order in which they are met, of so many ops
+    """
+
+    result: int
+    is_alone: bool
+    graph: Graph | None = None
+    avals: tuple[Aval, ...] = ()
+    cost: int = 0
+    reads: bytes = b""
+    terms: bytes = b""
+    passed: bytes = b""
+    within: bytes = b""
+    met: bytes = b""
+    n_ops: int = 0
+
+
+def passing(call: Known, wanted: bytes) -> Passing:
+    """How gradients pass a call, of whose operands some are `wanted`. Raises what an op says that has no gradient."""
+    asked = current()
+    with scope(asked.hints if asked else ()) as inner:
+        found = _passing(call, wanted)
+    if not inner.guards:  # it is so for all sizes
+        call.passings[wanted] = found
+    for guard in inner.guards:
+        asking("the gradient of a call").require(guard)
+    return found
+
+
 @remembered(_MOST)
+def _passing(call: Known, wanted: bytes) -> Passing:
+    flags = tuple(map(bool, wanted))
+    through = passes(call, flags)
+    if not any(through):
+        return Passing(-1, True)
+    result, is_alone = through.index(True), through.count(True) == 1
+    made, behind = derivative(call, flags, result), _numbers(within(call, flags, result))
+    if made is None:
+        return Passing(result, is_alone, within=behind)
+    return Passing(
+        result,
+        is_alone,
+        made.graph,
+        tuple([made.graph.avals[v] for v in made.graph.outputs]),
+        made.cost,
+        _numbers(made.reads),
+        _numbers([number for term in made.terms for number in term]),
+        _numbers(made.passed),
+        behind,
+        _numbers(met(call, flags, result)),
+        len(call.graph.nodes),
+    )
+
+
+def _numbers(numbers: Iterable[int]) -> bytes:
+    return array("i", numbers).tobytes()
+
+
 def passes(call: Known, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
     """Which results' cotangents go on to the wanted operands."""
     needs = autodiff.requires_gradient(call.graph, _chosen(call.graph.inputs, wanted))
     return tuple([v in needs for v in call.graph.outputs])
 
 
-@remembered(_MOST)
 def derivative(call: Known, wanted: tuple[bool, ...], result: int) -> Derivative | None:
     """None where its ops may not run here. What is read of values within the call is computed again. Raises what an op says that
     has no gradient."""
@@ -112,10 +176,9 @@ def derivative(call: Known, wanted: tuple[bool, ...], result: int) -> Derivative
     made.inputs = [ct.id, *(forward[values[k]].id for k in reads)]
     reached = _between(graph, root, wrt)
     passed = tuple([k for k, v in enumerate(graph.inputs) if v in reached])
-    return Derivative(made, tuple(reads), tuple(terms), passed, within(call, wanted, result), nanoseconds(made))
+    return Derivative(made, tuple(reads), tuple(terms), passed, nanoseconds(made))
 
 
-@remembered(_MOST)
 def within(call: Known, wanted: tuple[bool, ...], result: int) -> tuple[int, ...]:
     """The slots of the calls that a call stands for, those on the way from a result to the wanted operands."""
     reached = _between(call.graph, call.graph.outputs[result], _chosen(call.graph.inputs, wanted)) if call.slots else ()
@@ -136,7 +199,6 @@ def _split(graph: Graph, wrt: Sequence[int]) -> tuple[Graph, dict[int, tuple[int
     return made, uses
 
 
-@remembered(_MOST)
 def met(call: Known, wanted: tuple[bool, ...], result: int) -> tuple[int, ...]:
     """What `autodiff.depth_first` meets in a call, from a result down: node n as -1 - n, operand k, where it would go on, as k."""
     graph = call.graph

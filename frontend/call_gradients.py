@@ -12,16 +12,16 @@ Next: `call_derivatives.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import Any, cast
 
 from flambeau.assembly import Differentiated
-from flambeau.call_derivatives import Term, copied, derivative, is_plain, met, ones, total
-from flambeau.call_history import CallHistory, call_history
+from flambeau.call_derivatives import copied, is_plain, known, known_graphs, ones, passing, total
+from flambeau.call_history import CallHistory, call_histories
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.size_guards import scope
 from flambeau.runtime import recorder
+from flambeau.runtime._binding import pass_back
 
 #: A graph, the values it reads and those it makes: slots, or numbers below 0.
 Step = tuple[Graph, tuple[int, ...], tuple[int, ...]]
@@ -79,64 +79,30 @@ class Deferred:
 
 
 class _BackwardWalk:
-    """The steps of a backward in the making. `terms` are what cotangents are sums of, by slot, `avals` the types of the numbers
-    below 0."""
+    """The steps of a backward in the making, which `pass_back` adds to and asks. `avals` are the types of the numbers below 0."""
 
-    def __init__(self, trace: CallHistory, root: int) -> None:
-        self.trace, self.root = trace, root
+    def __init__(self, trace: CallHistory, aval: Aval, given: int | None) -> None:
+        self.trace, self._aval, self._given = trace, aval, given
         self.again: dict[int, int] = {}  # slot of an imported trace that was not kept -> its value, computed again
         self.steps: list[Step] = []
-        self.terms: dict[int, list[tuple[int, Term | None, int]]] = {}  # (call, term, its value)
-        self.passed: set[int] = set()
-        self.avals: dict[int, Aval] = {}
-        self.cost = 0
-        self.n_joined = 0  # calls that have no steps of their own
+        self.avals: list[Aval] = []
 
     def step(self, graph: Graph, operands: tuple[int, ...]) -> tuple[int, ...]:
-        results = tuple(range(-len(self.avals) - 1, -len(self.avals) - 1 - len(graph.outputs), -1))
-        self.avals.update(zip(results, [graph.avals[v] for v in graph.outputs]))
+        first = -len(self.avals) - 1
+        self.avals += [graph.avals[v] for v in graph.outputs]
+        results = tuple(range(first, -len(self.avals) - 1, -1))
         self.steps.append((graph, operands, results))
         return results
 
     def type_of(self, value: int) -> Aval:
-        return self.avals[value] if value < 0 else cast(Aval, self.trace.type_of(value))
+        return self.avals[-1 - value] if value < 0 else cast(Aval, self.trace.type_of(value))
 
     def added(self, value: int, other: int) -> int:
         return self.step(total(self.type_of(value), self.type_of(other)), (value, other))[0]
 
-    def seed(self, aval: Aval, given: int | None) -> None:
-        self.passed.add(self.root)
-        self.terms[self.root] = [(-1, None, self.step(ones(aval), ())[0] if given is None else given)]
-
-    def back(self) -> bool:
-        """Go back through the calls; False where one may not run by itself, or what it reads is not there any more."""
-        for number in range(len(self.trace.calls) - 1, -1, -1):
-            passed = self.trace.calls[number]
-            if passed.slot not in self.terms:
-                continue
-            made = derivative(passed.call, passed.wanted, passed.result)
-            if made is None or passed.slot in self.trace.freed:
-                return False
-            if made.within and not self._go_within(passed.base, made.within):
-                return False
-            ct = self.cotangent(passed.slot)
-            read = [self.value(passed.values[k], passed.at) for k in made.reads]
-            if None in read:
-                return False
-            outputs = self.step(made.graph, (ct, *read)) if made.graph.outputs else ()  # type: ignore[arg-type]
-            self.cost += made.cost
-            self.passed.update([passed.operands[k] for k in made.passed])
-            for term in made.terms:
-                value = outputs[term.output] if term.output >= 0 else ct
-                self.terms.setdefault(passed.operands[term.operand], []).append((number, term, value))
-        return True
-
-    def _go_within(self, base: int, slots: Sequence[int]) -> bool:
-        """Whether the history of calls that were joined is still there."""
-        inner = [base + s for s in slots]
-        self.passed.update(inner)
-        self.n_joined += len(inner) - 1
-        return self.trace.freed.isdisjoint(inner)
+    def seed(self) -> int:
+        """The cotangent of the loss."""
+        return self.step(ones(self._aval), ())[0] if self._given is None else self._given
 
     def value(self, slot: int, at: int) -> int | None:
         """The value of a slot that the call in this place read, where need be computed again; None where it cannot be, or its
@@ -162,39 +128,6 @@ class _BackwardWalk:
             self.again.update(zip(made[2], results, strict=True))
         return self.again.get(first, first)
 
-    def cotangent(self, slot: int) -> int:
-        """The sum of the terms that there are for a slot, all of whose readers have been gone through."""
-        terms = self.terms[slot]
-        if len(terms) > 2:  # two can be added in any order
-            order = self.order
-            terms.sort(key=lambda t: (-order[t[0], t[1].node], t[1].place) if t[1] else (-len(order), 0))
-        first, *rest = [value for _, _, value in terms]
-        for value in rest:
-            first = self.added(first, value)
-        return first
-
-    @cached_property
-    def order(self) -> dict[tuple[int, int], int]:
-        """The ops of the calls in the order of `autodiff.depth_first`."""
-        calls = self.trace.calls
-        makers = {passed.slot: number for number, passed in enumerate(calls)}
-        order: dict[tuple[int, int], int] = {}
-        entered = {makers[self.root]}
-        pending = [(makers[self.root], iter(met(*calls[makers[self.root]][:2], calls[makers[self.root]].result)))]
-        while pending:
-            number, rest = pending[-1]
-            for k in rest:
-                below = makers.get(calls[number].operands[k]) if k >= 0 else None
-                if k < 0:
-                    order[number, -1 - k] = len(order)
-                elif below is not None and below not in entered:
-                    entered.add(below)
-                    pending.append((below, iter(met(*calls[below][:2], calls[below].result))))
-                    break
-            else:
-                pending.pop()
-        return order
-
 
 def call_by_call(
     export: Sequence[tuple],
@@ -209,23 +142,26 @@ def call_by_call(
     refs = [loss, gradient, *(held for _, held in leaves)]
     if any(ref is not None and ref[1] is not None for ref in refs):  # seen through a view
         return None
-    trace = call_history(export, [slot for slot, _ in leaves], loss[0])
-    if trace is None:
-        return None
-    root = trace.meeting(loss[0])
-    walk, aval = _BackwardWalk(trace, root), trace.type_of(loss[0])
-    if aval is None or (gradient is None and (aval.size != 1 or not aval.dtype.is_inexact or aval.dtype.is_complex)):
-        return None
-    if gradient is not None and trace.type_of(gradient[0]) != aval:
-        return None
-    if root in trace.needs:
-        walk.seed(aval, None if gradient is None else trace.data_of(gradient[0]))
-        if not walk.back():
+    for trace in call_histories(export, [slot for slot, _ in leaves]):
+        root, aval = trace.meeting(loss[0]), trace.type_of(loss[0])
+        if aval is None or (
+            gradient is None and (aval.size != 1 or not aval.dtype.is_inexact or aval.dtype.is_complex)
+        ):
             return None
-    results, types = _gradients(walk, leaves)
-    freed = (
-        () if retain_graph else tuple(sorted((walk.passed & trace.needs).difference(map(trace.meeting, trace.leaves))))
-    )
+        if gradient is not None and trace.type_of(gradient[0]) != aval:
+            return None
+        walk = _BackwardWalk(trace, aval, None if gradient is None else trace.data_of(gradient[0]))
+        wrt = tuple([trace.meeting(slot) for slot, _ in leaves])
+        passed = pass_back(trace, walk, root, wrt, known_graphs, known, passing)
+        if passed is not None or not trace.meets:
+            break
+    else:
+        return None
+    if passed is None:
+        return None
+    found, ended, cost, n_joined = passed
+    results, types = _gradients(walk, found, [held for _, held in leaves])
+    freed = () if retain_graph else ended
     there, kinds = [r for r in results if r is not None], [t for t in types if t is not None]
 
     def again() -> Deferred | None:
@@ -233,18 +169,18 @@ def call_by_call(
             made = call_by_call(export, loss, gradient, leaves, retain_graph, make)
         return made and made[0]
 
-    calls = len(walk.steps) + walk.n_joined
-    return Deferred("backward", walk.steps, there, kinds, freed, walk.cost, calls, make, again), types
+    calls = len(walk.steps) + n_joined
+    return Deferred("backward", walk.steps, there, kinds, freed, cost, calls, make, again), types
 
 
-def _gradients(walk: _BackwardWalk, leaves: Sequence[tuple]) -> tuple[list[int | None], list[Aval | None]]:
+def _gradients(
+    walk: _BackwardWalk, found: Sequence[int | None], held: Sequence[tuple | None]
+) -> tuple[list[int | None], list[Aval | None]]:
     """What is found for the leaves, added to what they have; each a value of its own."""
     results: list[int | None] = []
-    for slot, held in leaves:
-        place = walk.trace.meeting(slot)
-        value = walk.cotangent(place) if place in walk.terms else None
-        if value is not None and held is not None:
-            value = walk.added(held[0], value)
+    for value, ref in zip(found, held, strict=True):
+        if value is not None and ref is not None:
+            value = walk.added(ref[0], value)
         if value is not None and (value >= 0 or value in results):
             (value,) = walk.step(copied(walk.type_of(value)), (value,))
         results.append(value)

@@ -1,6 +1,6 @@
 """The calls that gradients of a trace pass, its own and those of traces that it has imported, by slots.
 
-In: the export of a trace. Out: `CallHistory`: which calls a loss goes through, each with its operands, where the gradients of a
+In: the export of a trace. Out: `CallHistory`: which call makes a slot, where the gradients of a
 slot meet, and where its data lie. It says what `assembly.py` says of values, and costs what is looked at: of an imported
 trace the calls on the way. Next: `call_gradients.py`.
 """
@@ -8,27 +8,12 @@ trace the calls on the way. Next: `call_gradients.py`.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from flambeau.call_derivatives import Known, known, passes, within
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Graph
 from flambeau.imported_calls import Imported, JoinedCalls, imported
-
-
-class Passed(NamedTuple):
-    """A call that gradients can pass: where those of its operands meet, which result hands them on, the slots of its values,
-    its place among the entries, the slot of that result, and the number that the slots of the call's trace begin with."""
-
-    call: Known
-    wanted: tuple[bool, ...]
-    operands: Sequence[int]
-    result: int
-    values: Sequence[int]
-    at: int
-    slot: int
-    base: int
 
 
 class _JoinedTrace(NamedTuple):
@@ -38,18 +23,6 @@ class _JoinedTrace(NamedTuple):
     trace: Imported
     kept: tuple[int, ...]
     at: int
-
-
-class _MetCall(NamedTuple):
-    """A call that may be passed: the slots of its results, else as in `Passed`."""
-
-    graph: Graph
-    joined: JoinedCalls | None
-    operands: Sequence[int]
-    results: Sequence[int]
-    values: Sequence[int]
-    at: int
-    base: int
 
 
 class CallHistory:
@@ -62,7 +35,6 @@ class CallHistory:
     overwritten     slot whose tensor holds something else by now -> the place of what has written it; `freed` slots whose
                     history was used up
     own             slots that have their data when the trace runs: its inputs and results
-    calls           those that gradients pass, each after those it depends on; `needs` the slots between
     meets           gradients through two results of an imported trace meet in it, so fewer of its calls may be joined
     """
 
@@ -76,8 +48,6 @@ class CallHistory:
         self.overwritten: dict[int, int] = {}
         self.freed: set[int] = set()
         self.own: set[int] = set()
-        self.calls: list[Passed] = []
-        self.needs: set[int] = set()
         self._avals: dict[int, Aval] = {}
         self._at = 0
         self._places: list[_JoinedTrace] = []
@@ -240,56 +210,21 @@ class CallHistory:
 
     # ---- what gradients pass ----------------------------------------------------------------------------------
 
-    def reach(self, root: int) -> bool:
-        """Find the calls from `root` down to the leaves. False: one hands on the gradients of several results."""
-        self.needs = {self.meeting(slot) for slot in self.leaves}
-        entered: set[int] = set()
-        pending: list[tuple[int, _MetCall | None]] = [(root, None)]
-        while pending:
-            slot, met = pending.pop()
-            if met is not None:
-                if not self._pass(met):
-                    return False
-            elif slot not in entered and (met := self._met(slot)) is not None:
-                entered.update(met.results)
-                pending.append((slot, met))
-                pending += [(v, None) for v in met.operands]
-        return not self.meets
+    @property
+    def joined(self) -> bool:
+        """Whether calls of imported traces are joined."""
+        return bool(self._bases)
 
-    def _met(self, slot: int) -> _MetCall | None:
+    def met_within(self, slot: int) -> tuple[JoinedCalls, list[int], int, int, int] | None:
+        """The call that makes a slot of a joined trace: with the slots of its values, how many of them are operands, its place
+        among the entries, and the number that the slots of the trace begin with."""
         place = self._place_of(slot)
-        if place is not None:
-            base = place.base
-            joined = place.trace.joined(slot - base, place.kept)
-            values = [base + s for s in joined.reads]
-            operands = [self.meeting(v) for v in values[: len(joined.operands)]]
-            return _MetCall(joined.graph, joined, operands, [slot], values, place.at, base)
-        made = self.makers.get(slot)
-        if made is None:
+        if place is None:
             return None
-        (_, payload, given, results, *_), base, at = made
-        read = [base + s for o in given if o is not None for s in (o[0], *o[2])]
-        results = [base + s for s in results]
-        operands = [self.meeting(v) for v in read] if self.given or self.links else read
-        return _MetCall(payload.graph, None, operands, results, [*read, *results], at, base)
+        call = place.trace.joined(slot - place.base, place.kept)
+        return call, [place.base + s for s in call.reads], len(call.operands), place.at, place.base
 
-    def _pass(self, met: _MetCall) -> bool:
-        needs = self.needs
-        wanted = tuple([v in needs for v in met.operands])
-        if True not in wanted:
-            return True
-        call = met.joined or known(met.graph)
-        through = passes(call, wanted)
-        if True in through:
-            k = through.index(True)
-            slot = met.results[k]
-            self.calls.append(Passed(call, wanted, met.operands, k, met.values, met.at, slot, met.base))
-            needs.add(slot)
-            if met.joined:
-                self._go_within(met.base, slot, [met.base + s for s in within(call, wanted, k)])
-        return through.count(True) <= 1
-
-    def _go_within(self, base: int, slot: int, inner: Sequence[int]) -> None:
+    def go_within(self, base: int, slot: int, inner: Sequence[int]) -> None:
         """Note that gradients pass these slots on their way from `slot`; where others do, too, these begin a call of their own."""
         others = self._within.setdefault(base, set())
         if common := others.intersection(inner):
@@ -297,23 +232,20 @@ class CallHistory:
             met = slot if slot in others else max(common)
             self._places[bisect_right(self._bases, base) - 1].trace.cut(met - base)
         others.update(inner)
-        self.needs.update(inner)
 
 
 _ATTEMPTS = 8  # at joining calls, each of which says where gradients meet; equal traces need one
 
 
-def call_history(export: Sequence[tuple], leaves: Sequence[int], loss: int) -> CallHistory | None:
-    """What a loss goes through on its way to the leaves; None where it cannot be told by calls alone."""
+def call_histories(export: Sequence[tuple], leaves: Sequence[int]) -> Iterator[CallHistory]:
+    """What a loss goes through on its way to the leaves, with fewer joined calls after each whose gradients have met."""
     for attempt in range(_ATTEMPTS + 1):
         trace = CallHistory(leaves, joins=attempt < _ATTEMPTS)
         if not trace.read(export):
-            return None
+            return
         if trace.writes_within():
             trace = CallHistory(leaves, joins=False)
             trace.read(export)
-        if trace.reach(trace.meeting(loss)):
-            return trace
+        yield trace
         if not trace.meets:
-            break
-    return None
+            return

@@ -114,6 +114,16 @@ def run_op_lists(
     outputs: Sequence[int],
     /,
 ) -> list[Buffer]: ...
+def pass_back(
+    history: Any,
+    walk: Any,
+    root: int,
+    leaves: tuple[int, ...],
+    graphs: dict[int, Any],
+    known: Callable[[Any], Any],
+    passing: Callable[[Any, bytes], tuple],
+    /,
+) -> tuple[list[int | None], tuple[int, ...], int, int] | None: ...
 def get_num_threads() -> int: ...
 def cuda_device(driver: str | None = None, device: int = 0) -> CudaDevice: ...
 def cpu_identity() -> bytes | None: ...

@@ -6,7 +6,8 @@ import flambeau as fb
 import numpy as np
 import pytest
 from call_programs import counted, data, same_bits_in_every_mode
-from flambeau.runtime import recorder
+from flambeau import call_derivatives
+from flambeau.runtime import _binding, recorder
 
 F = fb.nn.functional
 OPS = [
@@ -126,6 +127,61 @@ def test_what_was_put_off_is_there_for_more_of_the_trace(background):
     with pytest.raises(IndexError, match=r"test_call_gradients\.py"):
         bad.numpy()
     assert np.array_equal(w.grad.numpy(), 2 * data(6, 4, 5))
+
+
+def test_traces_of_known_calls_are_differentiated_without_asking_rules(background, monkeypatch):
+    """Whatever their order and sizes; more than two terms of a cotangent are put in order."""
+    w = fb.tensor(data(1, 4, 5), requires_grad=True)
+
+    def gradient(steps, n):
+        w.grad, x = None, fb.tensor(data(n, n, 5))
+        z = (x * w[0]).sum() * w
+        for operation in steps:
+            z = OPS[operation](z, w, w)
+        z.sum().backward()
+        return w.grad.numpy().tobytes()
+
+    for n in (3, 4, 5):
+        gradient(range(6), n)
+        gradient([5, 4, 3, 2, 1, 0, 1], n)
+    asked, made = [], counted(monkeypatch)
+    real = call_derivatives.derivative
+    monkeypatch.setattr(call_derivatives, "derivative", lambda *args: asked.append(args) or real(*args))
+    new = [([0, 2, 4, 1, 3, 0, 1, 2, 5, 3], 6), ([1, 1, 3, 3, 0, 0, 2, 2], 7)]
+    got = [gradient(*program) for program in new]
+    assert made == {"fragments": 0, "deferred": 2} and not asked
+    with fb.compiler_options(mode="blocking"):
+        assert [gradient(*program) for program in new] == got
+
+
+class Held:
+    """As `CallHistory` and a walk in one, of a trace without calls."""
+
+    def __init__(self, **changes):
+        self.makers, self.given, self.data, self.links, self.overwritten = {}, {}, {}, {}, {}
+        self.freed, self.own, self.steps, self.avals, self.joined = set(), set(), [], [], ()
+        self.__dict__.update(changes)
+
+    def seed(self):
+        return 7
+
+
+def test_going_back_refuses_what_is_no_trace():
+    def back(root, leaves, **changes):
+        held = Held(**changes)
+        return _binding.pass_back(held, held, root, leaves, {}, None, None)
+
+    assert back(3, (3, 5)) == ([7, None], (), 0, 0)
+    assert back(3, (5,)) == ([None], (), 0, 0)
+    assert back(3, (5,), links={3: 4}, given={4: 5}) == ([None], (), 0, 0)  # who asks has followed them
+    with pytest.raises(ValueError, match="-2 is no slot"):
+        back(-2, (3,))
+    with pytest.raises(TypeError, match="makers is no dict"):
+        back(3, (3,), makers=[])
+    with pytest.raises(TypeError):
+        back(3, ("x",))
+    with pytest.raises(AttributeError):
+        back(3, (5,), makers={3: ((None, None, (), (3,)), 0, 1)})
 
 
 def test_an_op_without_gradient_is_named_with_its_line(background):

@@ -38,6 +38,9 @@ PyObject *fb_matrix_product(PyObject *module, PyObject *arguments);
 PyObject *fb_body_ops(PyObject *module, PyObject *unused);
 PyObject *fb_run_body(PyObject *module, PyObject *arguments);
 
+/* call_gradients.c */
+PyObject *fb_pass_back(PyObject *module, PyObject *args);
+
 /* object_loader.c */
 PyObject *fb_map_object(PyObject *module, PyObject *arguments);
 

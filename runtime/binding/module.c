@@ -166,6 +166,12 @@ static PyMethodDef functions[] = {
      PyDoc_STR("run_op_lists(links, entered, inputs, outputs)\n--\n\nRun OpLists without symbols one after the other: "
                "links are (OpList, operands, results). Values have any\nnumbers: `entered` are those of the inputs, "
                "`outputs` those of the Buffers that are returned.")},
+    {"pass_back", fb_pass_back, METH_VARARGS,
+     PyDoc_STR("pass_back(history, walk, root, leaves, graphs, known, passing)\n--\n\nGo back through the calls of a "
+               "trace from slot `root` and add the steps that this takes to those of the walk:\n(the values of the "
+               "cotangents of `leaves`, or None; slots that were passed; nanoseconds; calls without steps of their "
+               "own). None where\nthe calls of `history` do not suffice. `known(graph)`, or `graphs[id(graph)]`, and "
+               "`passing(known, wanted)` say what equal calls share.")},
     {"cuda_device", fb_cuda_probe, METH_VARARGS,
      PyDoc_STR("cuda_device(driver=None, device=0)\n--\n\nA dict of an NVIDIA GPU's name, compute capability and bytes "
                "of memory. `driver` is the path of the\ndriver's library, None the system's. Raises RuntimeError.")},
