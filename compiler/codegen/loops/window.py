@@ -22,8 +22,11 @@ from flambeau.compiler.codegen.units import LoopNest, Parts
 from flambeau.compiler.schedules.kinds import Windows
 from flambeau.dialects.size import Int, maximum
 
-#: Elements of a window along its last axis that are written out one by one.
+#: Elements of a window along an axis that are written out one by one.
 _UNROLLED = 8
+
+#: Where a window begins along its axis, and those of its taps that exist: from .. below.
+_Taps = tuple["_WindowAxis", Val, Val | int, Val | int]
 
 
 def nests(fragment: Fragment) -> list[LoopNest] | None:
@@ -57,6 +60,7 @@ class _WindowAxis:
     step: int = 1
     low: int = 0
     dilation: int = 1
+    is_inside: bool = False  #: No window reaches over an edge.
 
     def first(self, b: Emitter, o: Val) -> Val:
         """Where a window begins, before the first element perhaps."""
@@ -64,8 +68,10 @@ class _WindowAxis:
             return b.div_unsigned(b.mul(o, self.extent), self.count)
         return b.sub(b.mul(o, self.step), self.low)
 
-    def taps(self, b: Emitter, o: Val, first: Val) -> tuple[Val, Val]:
-        """Those of a window that exist: from .. below."""
+    def taps(self, b: Emitter, o: Val, first: Val) -> tuple[Val | int, Val | int]:
+        """Those of a window that exist: from .. below; numbers where all of them do."""
+        if self.is_inside:
+            return 0, self.size
         zero = b.const(0, "i64")
         if not self.size:
             stop = b.mul(b.add(o, 1), self.extent)
@@ -78,6 +84,11 @@ class _WindowAxis:
         """How many taps it takes to come past so many elements."""
         d = self.dilation
         return elements if d == 1 else b.div_unsigned(b.add(elements, d - 1), d)
+
+
+def _is_inside(extent: Int, count: Int, size: int, step: int, low: int, dilation: int) -> bool:
+    """Whether no window along an axis reaches over an edge."""
+    return size > 0 and low == 0 and bool((count - 1) * step + (size - 1) * dilation < extent)
 
 
 class _OverWindows(Windowed):
@@ -94,8 +105,12 @@ class _OverWindows(Windowed):
         window = self.node.attrs[1:] or ((0,) * rank, (1,) * rank, (0,) * rank, (1,) * rank)
         self.batch = prod(self.result.shape[:-rank])
         self.window_size = prod(window[0]) or maximum(1, prod(self.extents) // maximum(1, prod(self.counts)))
-        numbers = [(self.number(n), self.number(m)) for n, m in zip(self.extents, self.counts, strict=True)]
-        self.axes = [_WindowAxis(*pair, *w) for pair, w in zip(numbers, zip(*window, strict=True), strict=True)]
+        self.axes = [
+            _WindowAxis(
+                self.number(n), self.number(m), size, step, low, dilation, _is_inside(n, m, size, step, low, dilation)
+            )
+            for n, m, size, step, low, dilation in zip(self.extents, self.counts, *window, strict=True)
+        ]
         self.plane, self.windows = self.number(prod(self.extents)), self.number(prod(self.counts))
         self.shape()
 
@@ -104,27 +119,32 @@ class _OverWindows(Windowed):
         raise NotImplementedError
 
     def over_taps(
-        self,
-        axes: Sequence[tuple[_WindowAxis, Val, Val, Val]],
-        carried: list[Val],
-        visit: Callable[[Val, list[Val]], list[Val]],
+        self, axes: Sequence[_Taps], carried: list[Val], visit: Callable[[Val, list[Val]], list[Val]]
     ) -> list[Val]:
         """Loops over the taps of windows along `axes`, each with its window's first place and taps: `visit` gets the row-major
-        place along them and what is carried."""
+        place along them and what is carried. A few taps that always exist are written out."""
+        b = self.b
 
-        def nested(k: int, place: Val, carried: list[Val]) -> list[Val]:
+        def inner(k: int, place: Val, tap: Val | int, carried: list[Val], written: int) -> list[Val]:
+            axis, first, _, _ = axes[k]
+            at = b.add(first, b.mul(tap, axis.dilation) if isinstance(tap, Val) else tap * axis.dilation)
+            return nested(k + 1, b.add(b.mul(place, axis.extent), at) if k else at, carried, written)
+
+        def nested(k: int, place: Val, carried: list[Val], written: int) -> list[Val]:
             if k == len(axes):
                 return visit(place, carried)
-            axis, first, begin, end = axes[k]
-            with self.b.loop(begin, end, carried=carried) as tap:
-                at = self.b.add(first, self.b.mul(tap.index, axis.dilation))
-                here = self.b.add(self.b.mul(place, axis.extent), at) if k else at
-                found = nested(k + 1, here, tap.args)
+            axis, _, begin, end = axes[k]
+            if axis.is_inside and axis.size * written <= _UNROLLED:
+                for tap in range(axis.size):
+                    carried = inner(k, place, tap, carried, axis.size * written)
+                return carried
+            with b.loop(begin, end, carried=carried) as loop:
+                found = inner(k, place, loop.index, loop.args, written)
                 if carried:
-                    tap.carry(found)
-            return tap.results
+                    loop.carry(found)
+            return loop.results
 
-        return nested(0, self.b.const(0, "i64"), carried)
+        return nested(0, b.const(0, "i64"), carried, 1)
 
 
 class _Folds(_OverWindows):
@@ -138,15 +158,10 @@ class _Folds(_OverWindows):
         self.lanes = self.schedule.lanes if last.size else 1
         while self.lanes > 1 and not bool(self.counts[-1] >= self.lanes):
             self.lanes //= 2
-        self.is_inside = (
-            last.size > 0
-            and not last.low
-            and bool((self.counts[-1] - 1) * last.step + (last.size - 1) * last.dilation < self.extents[-1])
-        )
 
     def emit(self, item: Val) -> None:
         b, (*outer, last) = self.b, self.axes
-        rest, rows = item, list[tuple[_WindowAxis, Val, Val, Val]]()
+        rest, rows = item, list[_Taps]()
         for axis in reversed(outer):
             o, rest = b.rem_unsigned(rest, axis.count), b.div_unsigned(rest, axis.count)
             first = axis.first(b, o)
@@ -158,7 +173,7 @@ class _Folds(_OverWindows):
             first = last.first(b, o)
             if lanes == 1:
                 found = self._window(start, [*rows, (last, first, *last.taps(b, o, first))])
-            elif self.is_inside:
+            elif last.is_inside:
                 found = self._side_by_side(start, rows, first, False)
             else:
                 end = b.add(first, (lanes - 1) * last.step + (last.size - 1) * last.dilation)
@@ -170,7 +185,7 @@ class _Folds(_OverWindows):
                 )
             b.store(found, self.out, b.add(results, o))
 
-    def _window(self, start: Val, axes: list[tuple[_WindowAxis, Val, Val, Val]]) -> Val:
+    def _window(self, start: Val, axes: list[_Taps]) -> Val:
         """One window."""
         b = self.b
 
@@ -180,9 +195,7 @@ class _Folds(_OverWindows):
         found = self.over_taps(axes, self._begin(1), visit)
         return self._end(found, [(first, begin, end) for _, first, begin, end in axes])
 
-    def _side_by_side(
-        self, start: Val, rows: list[tuple[_WindowAxis, Val, Val, Val]], first: Val, at_edge: bool
-    ) -> Val:
+    def _side_by_side(self, start: Val, rows: list[_Taps], first: Val, at_edge: bool) -> Val:
         """Windows side by side along the last axis, of which the leftmost begins at `first`."""
         b, last, lanes = self.b, self.axes[-1], self.lanes
         ahead = b.mul(b.iota(lanes), last.step)
@@ -206,8 +219,11 @@ class _Folds(_OverWindows):
         if self.how != "argmax":
             return self._end(found, [])
         columns = self._places(first, ahead)
-        begin = last.steps(b, b.maximum(b.sub(b.const(0, "i64", lanes), columns), 0))
-        end = b.minimum(last.steps(b, b.maximum(b.sub(last.extent, columns), 0)), last.size)
+        begin: Val | int = 0
+        end: Val | int = last.size
+        if not last.is_inside:
+            begin = last.steps(b, b.maximum(b.sub(b.const(0, "i64", lanes), columns), 0))
+            end = b.minimum(last.steps(b, b.maximum(b.sub(last.extent, columns), 0)), last.size)
         return self._end(found, [*((f, lo, hi) for _, f, lo, hi in rows), (columns, begin, end)])
 
     def _read(self, line: Val, column: Val, ahead: Val, at_edge: bool) -> Val:
@@ -236,8 +252,11 @@ class _Folds(_OverWindows):
     # ---- the fold
 
     def _begin(self, lanes: int) -> list[Val]:
-        best = self.b.const(self._nothing(), self.dtype.mlir, lanes)
-        return [best, self.b.const(-1, "i64", lanes)] if self.how == "argmax" else [best]
+        """What a fold begins with: its result so far, and the place of that or, of greatest floats, whether a NaN was met."""
+        b, best = self.b, self.b.const(self._nothing(), self.dtype.mlir, lanes)
+        if self.how == "argmax":
+            return [best, b.const(-1, "i64", lanes)]
+        return [best, b.const(False, "i1", lanes)] if self.how == "max" and best.is_float else [best]
 
     def _step(self, carried: list[Val], x: Val, place: Val) -> list[Val]:
         """One element more. Of those that do not exist, zeros are summed and the least are no greater than any."""
@@ -245,23 +264,27 @@ class _Folds(_OverWindows):
         if self.how == "sum":
             return [b.add(so_far, x)]
         take = b.cmp("gt", x, so_far)
+        if self.how == "max":  # which is one instruction
+            return [b.select(take, x, so_far), *(b.or_(met, b.cmp("ne", x, x)) for met in carried[1:])]
         if x.is_float:
             take = b.or_(take, b.cmp("ne", x, x))
-        found = [b.select(take, x, so_far)]
-        return [*found, b.select(take, place, carried[1])] if self.how == "argmax" else found
+        return [b.select(take, x, so_far), b.select(take, place, carried[1])]
 
-    def _end(self, carried: list[Val], axes: list[tuple[Val, Val, Val]]) -> Val:
+    def _end(self, carried: list[Val], axes: list[tuple[Val, Val | int, Val | int]]) -> Val:
         """The result of windows; `axes` say where each begins, and which taps exist. Of the least elements only, the first one
         was met without being noticed."""
         b = self.b
-        if self.how != "argmax":
+        if self.how == "sum":
             return canonical(b, carried[0])
+        if self.how == "max":
+            return b.select(carried[1], float("nan"), carried[0]) if carried[1:] else carried[0]
         at, lanes = carried[1], carried[1].lanes
         exists, place = b.const(True, "i1", lanes), b.const(0, "i64", lanes)
         for axis, (first, begin, end) in zip(self.axes, axes, strict=True):
-            exists = b.and_(exists, b.cmp("lt", b.splat(begin, lanes), b.splat(end, lanes)))
-            here = b.add(first, b.mul(begin, axis.dilation))
-            place = b.add(b.mul(place, axis.extent), b.splat(here, lanes))
+            if isinstance(begin, Val) and isinstance(end, Val):
+                exists = b.and_(exists, b.cmp("lt", b.splat(begin, lanes), b.splat(end, lanes)))
+                first = b.add(first, b.mul(begin, axis.dilation))
+            place = b.add(b.mul(place, axis.extent), b.splat(first, lanes))
         return b.select(b.and_(exists, b.cmp("lt", at, 0)), place, at)
 
 
@@ -282,7 +305,7 @@ class _Spread(_OverWindows):
         self.zero(start, self.plane)
         self._over(0, b.const(0, "i64"), [], start, given)
 
-    def _over(self, k: int, window: Val, axes: list[tuple[_WindowAxis, Val, Val, Val]], start: Val, given: Val) -> None:
+    def _over(self, k: int, window: Val, axes: list[_Taps], start: Val, given: Val) -> None:
         b = self.b
         if k < len(self.axes):
             axis = self.axes[k]
