@@ -319,9 +319,7 @@ class VectorProduct(Schedule):
             return "lanes is 1, and sums go by vectors. Give at least 2."
         if self.along != "k":
             return multiple("group", self.group, "lanes", self.lanes)
-        if self.depth != 1:
-            return "along k all lanes of an output stay in registers. Leave depth 1."
-        return f"group is {self.group}. Along k give a power of two." if self.group & (self.group - 1) else None
+        return "along k all lanes of an output stay in registers. Leave depth 1." if self.depth != 1 else None
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -193,9 +193,11 @@ def vector_product(nest: ProductNest, machine: Target, fixed: Fixed) -> VectorPr
     c = nest.c
     lanes = fixed.get("lanes", machine.lanes(c.dtype.itemsize))
     along = fixed.get("along") or directions(c)[0]
-    outputs, chains = c.m if c.n == 1 else c.n, machine.registers // 2
-    if along == "k":
-        group, depth = fixed.get("group", max(1, chains // (LANES // lanes))), fixed.get("depth", 1)
+    outputs, matrix = (c.m, c.lhs) if c.n == 1 else (c.n, c.rhs)
+    chains = machine.registers // 2
+    if along == "k":  # the more lines are read at once, the faster they come
+        sums = chains if matrix.is_computed else machine.registers * 7 // 8
+        group, depth = fixed.get("group", max(1, sums // (LANES // lanes))), fixed.get("depth", 1)
     else:  # long rows of the matrix are read in long runs
         depth = fixed.get("depth") or (1 if outputs >= 2 * chains * lanes else chains // 4)
         group = fixed.get("group", max(1, chains // depth) * lanes)

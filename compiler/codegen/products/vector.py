@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.products.kernel import Epilogue, KernelEmitter
@@ -50,6 +51,11 @@ class VectorSpec:
         return self.schedule.group
 
     @property
+    def pitch(self) -> int:
+        """Outputs from one row of scratch to the next, so that vectors hold those of a group."""
+        return 1 << (self.group - 1).bit_length() if self.unit == "k" else self.group
+
+    @property
     def depth(self) -> int:
         return self.schedule.depth
 
@@ -70,7 +76,7 @@ class VectorSpec:
     def scratch(self, k: Int) -> Int:
         """Bytes for lanes and chunk results."""
         chunks = maximum(1, ceil_div(k, CHUNK))
-        return (LANES + chunks) * self.group * storage_bytes(self.element)
+        return (LANES + chunks) * self.pitch * storage_bytes(self.element)
 
 
 def vector_kernel(spec: VectorSpec) -> tuple[KernelSource, tuple[str | Size, ...]]:
@@ -98,7 +104,7 @@ class _VectorWriter(KernelEmitter):
             self.y0 = b.mul(batch, d("outputs"))
             self.o = b.mul(block, spec.group)
             self.count = b.minimum(b.sub(d("outputs"), self.o), spec.group)
-            self.results = b.address(b.scratch, LANES * spec.group, spec.element)
+            self.results = b.address(b.scratch, LANES * spec.pitch, spec.element)
             self._chunks()
         before = "".join(side.label for side in (spec.p, spec.x) if side)
         return self.finish(f"{before}matvec {spec.element} {spec.unit}{spec.epilogue.label}")
@@ -117,7 +123,7 @@ class _VectorWriter(KernelEmitter):
         b, k = self.b, self.dim("k")
         with b.loop(0, self.dim("chunks")) as chunks:
             start = b.mul(chunks.index, CHUNK)
-            self._chunk(start, b.minimum(b.sub(k, start), CHUNK), b.mul(chunks.index, self.spec.group))
+            self._chunk(start, b.minimum(b.sub(k, start), CHUNK), b.mul(chunks.index, self.spec.pitch))
         self._combine()
         self._store_group()
 
@@ -135,8 +141,8 @@ class _VectorWriter(KernelEmitter):
             with b.loop(0, half) as pairs:
                 i, j = b.mul(pairs.index, 2), b.add(b.mul(pairs.index, 2), 1)
                 paired = b.cmp("lt", j, count)
-                with b.loop(0, spec.group, self._width()) as vs:
-                    at = lambda row: b.add(b.mul(row, spec.group), vs.index)  # noqa: E731
+                with b.loop(0, spec.pitch, self._width()) as vs:
+                    at = lambda row: b.add(b.mul(row, spec.pitch), vs.index)  # noqa: E731
                     x = b.load(self.results, at(i), spec.element, self._width())
                     y = b.load(self.results, at(b.select(paired, j, i)), spec.element, self._width())
                     b.store(b.select(paired, b.add(x, y), x), self.results, at(pairs.index))
@@ -144,7 +150,7 @@ class _VectorWriter(KernelEmitter):
 
     def _width(self) -> int:
         """Lanes of the vectors that hold results of neighbouring outputs."""
-        return min(self.spec.lanes, self.spec.group)
+        return min(self.spec.lanes, self.spec.pitch)
 
     def _store_group(self) -> None:
         b, spec = self.b, self.spec
@@ -186,7 +192,7 @@ class _AlongK(_VectorWriter):
         zero = b.const(0, spec.element, spec.lanes)
         whole = b.mul(b.div_unsigned(length, LANES), LANES)
         with b.loop(0, whole, LANES, [zero] * (spec.group * vectors)) as ks:
-            ks.carry(self._step(rows, x, ks.index, ks.args, None))
+            ks.carry(self._step(rows, x, ks.index, ks.args))
         lanes = self._tail(rows, x, whole, b.sub(length, whole), ks.results)
         for g in range(spec.group):
             b.store(self._halve(lanes[g * vectors : (g + 1) * vectors]), self.results, b.add(place, g))
@@ -199,27 +205,33 @@ class _AlongK(_VectorWriter):
         row = b.mul(o, self.dim("p.output"))
         return self._in_memory(b.address(self.p0, b.add(row, start), spec.element))
 
-    def _step(self, rows: list[Load], x: Load, k: Val, lanes: list[Val], left: Val | None) -> list[Val]:
-        """64 elements into the lanes of every output, or only the first `left`; other lanes keep their value."""
-        b, spec = self.b, self.spec
-        vectors = LANES // spec.lanes
-        lanes = list(lanes)
+    def _step(self, rows: list[Load], x: Load, k: Val, lanes: list[Val]) -> list[Val]:
+        """64 elements into the lanes of every output."""
+        vectors, lanes = LANES // self.spec.lanes, list(lanes)
         for v in range(vectors):
-            mask = b.tail_mask(b.maximum(b.sub(left, v * spec.lanes), 0), spec.lanes) if left else None
-            at = b.add(k, v * spec.lanes)
-            xs = x(at, spec.lanes, mask)
-            for g, row in enumerate(rows):
-                lane = lanes[g * vectors + v]
-                ahead = 0 if v or left else spec.group  # lines of small numbers end before caches foresee the next ones
-                total = b.fma(row(at, spec.lanes, mask, ahead), xs, lane)
-                lanes[g * vectors + v] = b.select(mask, total, lane) if mask else total
+            lanes[v::vectors] = self._vector(rows, x, k, v, lanes[v::vectors], None)
         return lanes
 
-    def _tail(self, rows: list[Load], x: Load, k: Val, left: Val, lanes: list[Val]) -> list[Val]:
+    def _vector(self, rows: list[Load], x: Load, k: Val, v: int, lanes: list[Val], left: Val | None) -> list[Val]:
+        """Vector `v` of 64 elements into the lanes of every output, or what of it is `left`; other lanes keep their value."""
         b, spec = self.b, self.spec
+        mask = b.tail_mask(b.sub(left, v * spec.lanes), spec.lanes) if left else None
+        at = b.add(k, v * spec.lanes)
+        xs = x(at, spec.lanes, mask)
+        ahead = 0 if v or left else spec.group  # lines of small numbers end before caches foresee the next ones
+        totals = [b.fma(row(at, spec.lanes, mask, ahead), xs, lane) for row, lane in zip(rows, lanes, strict=True)]
+        return [b.select(mask, *pair) for pair in zip(totals, lanes, strict=True)] if mask else totals
+
+    def _tail(self, rows: list[Load], x: Load, k: Val, left: Val, lanes: list[Val]) -> list[Val]:
+        b, spec, vectors = self.b, self.spec, LANES // self.spec.lanes
         if spec.masks:
-            return b.if_else(b.cmp("gt", left, 0), lambda: self._step(rows, x, k, lanes, left), lambda: lanes)
-        vectors = LANES // spec.lanes
+            lanes = list(lanes)
+            for v in range(vectors):
+                there, so_far = b.cmp("gt", left, v * spec.lanes), lanes[v::vectors]
+                lanes[v::vectors] = b.if_else(
+                    there, partial(self._vector, rows, x, k, v, so_far, left), partial(list[Val], so_far)
+                )
+            return lanes
         for i, lane in enumerate(lanes):
             b.store(lane, b.scratch, i * spec.lanes)
         with b.loop(0, left) as ks:
