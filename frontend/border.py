@@ -21,7 +21,7 @@ import numpy as np
 from flambeau import dialects, runtime, spellings
 from flambeau.dialects.bugs import bug, is_internal
 from flambeau.dialects.dtypes import DType
-from flambeau.runtime.recorder import Function, Public, Tensor
+from flambeau.runtime.recorder import Public, Tensor
 
 _HOUSE = re.compile(r"\[[\w .()-]+\] ")
 
@@ -234,8 +234,8 @@ _made: dict[Any, Public] = {}
 #: Function -> what its calls with `out=` and such go to: see `out.py`. And those of methods.
 extended: dict[Callable, Callable] = {}
 extended_methods: dict[Callable, Callable] = {}
-#: Function -> the view that calls of it with a tensor that is no view, and sizes, come to without more Python.
-direct: dict[Callable, Function] = {}
+#: Function -> what the views that it gives follow from: see `declarations.declare`.
+views: dict[Callable, str] = {}
 _published: set[type] = set()
 
 
@@ -254,7 +254,7 @@ def _with_spellings(function: Callable, name: str, more: Callable | None = None)
     """A function whose arguments may be given under their other names. Calls with `out=` and such go to `more`, if it is there."""
     code = getattr(function, "__code__", None)
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] if code else ()
-    return Public(function, name, report, spellings.known(names), more, direct.get(function))
+    return Public(function, name, report, spellings.known(names), more, views.get(function, ""))
 
 
 def publish(namespace: dict[str, Any], names: Iterable[str]) -> None:

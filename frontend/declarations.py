@@ -80,11 +80,17 @@ def declare(
     in_place: Callable[..., Any] | None = None,
     aliases: str = "",
     samples: Callable[[], list[Any]] | Unsampled | None = None,
+    views: str = "",
 ) -> None:
-    """Make `call` public: see `Declaration`. `free` and `aliases` are names with spaces between.
+    """Make `call` public: see `Declaration`. `free` and `aliases` are names with spaces between. `views` is for Python functions
+    that give views, or their operand as it is, and says what these follow from besides arguments that are no tensors: the shape,
+    dtype and view of the first "operand", also the "types" of other tensors, or also the "place" in its storage where the operand
+    begins. Equal calls are answered without Python then.
 
     Raises ValueError where one of its names is taken in one of its places.
     """
+    if views:
+        border.views[call] = views
     made = Declaration(name, call, tuple(free.split()), method, in_place, tuple(aliases.split()), samples)
     if isinstance(call, FunctionType):
         _extend(border.extended, call, name, takes(made.free, made.names))
@@ -148,26 +154,28 @@ def declared(
     in_place: Callable[..., Any] | None = None,
     aliases: str = "",
     samples: Callable[[], list[Any]] | Unsampled | None = None,
-    direct: Function | None = None,
+    views: str = "",
 ) -> Callable[[Callable], Callable]:
-    """`declare` as a decorator of a Python function; `method` may be the method's name where that is another. `direct`: the view
-    that calls with a tensor that is no view, and sizes, come to."""
+    """`declare` as a decorator of a Python function; `method` may be the method's name where that is another."""
 
     def define(call: Callable) -> Callable:
         name = method if isinstance(method, str) else call.__name__
-        if direct is not None:
-            border.direct[call] = direct
-        declare(call, name, free=free, method=bool(method), in_place=in_place, aliases=aliases, samples=samples)
+        declare(
+            call, name, free=free, method=bool(method), in_place=in_place, aliases=aliases, samples=samples, views=views
+        )
         return call
 
     return define
 
 
-def attribute(name: str) -> Callable[[Callable], Callable]:
-    """A decorator that makes a function of a tensor an attribute of it."""
+def attribute(name: str, views: str = "") -> Callable[[Callable], Callable]:
+    """A decorator that makes a function of a tensor an attribute of it; `views` as in `declare`."""
 
     def define(getter: Callable) -> Callable:
-        setattr(Tensor, name, property(getter, doc=getter.__doc__))
+        if views:
+            border.views[getter] = views
+        found = border.public(getter, name) if getter in border.views else getter
+        setattr(Tensor, name, property(found, doc=getter.__doc__))
         return getter
 
     return define

@@ -276,19 +276,19 @@ def contains(self: Tensor, element: Any) -> bool:
     return bool(compare.eq(self, element).any())
 
 
-@declared(method=True, samples=calls(lambda: [call(data(3, 1), data(2, 3, 4))]))
+@declared(method=True, samples=calls(lambda: [call(data(3, 1), data(2, 3, 4))]), views="types")
 def expand_as(self: Tensor, other: Tensor) -> Tensor:
     """Expanded to the shape of `other`."""
     return expansion.expand(self, other.shape)
 
 
-@declared(method=True, samples=calls(lambda: [call(data(2, 6), data(3, 4))]))
+@declared(method=True, samples=calls(lambda: [call(data(2, 6), data(3, 4))]), views="types")
 def reshape_as(self: Tensor, other: Tensor) -> Tensor:
     """Reshaped to the shape of `other`."""
     return shape.reshape(self, other.shape)
 
 
-@declared(method=True, samples=calls(lambda: [call(data(2, 6), data(3, 4))]))
+@declared(method=True, samples=calls(lambda: [call(data(2, 6), data(3, 4))]), views="types")
 def view_as(self: Tensor, other: Tensor) -> Tensor:
     """Viewed in the shape of `other`."""
     return shape.view_as(self, other.shape)

@@ -102,7 +102,7 @@ class Public:
         report: Callable[[Callable[..., Any], str, Exception, tuple[Any, ...], dict[str, Any]], Exception],
         spellings: dict[str, str] = ...,
         more: Callable[..., Any] | None = ...,
-        direct: Function | None = ...,
+        views: str = ...,
     ) -> Public: ...
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 

@@ -14,10 +14,11 @@ that raised TypeError: rare forms of a call are its business. An argument of kin
 is such a form; the rule does not get to see it. A `stream` (a `Stream`, which has a seed and an offset; None is the
 default one) enters as two scalars and moves on by the payload's `draws`.
 
-**Public(function, name, report, spellings={}, more=None, direct=None)** is a callable that forwards to `function` at the cost
+**Public(function, name, report, spellings={}, more=None, views="")** is a callable that forwards to `function` at the cost
 of a C call. Where that raises an Exception, `report(function, name, exception, args, kwargs)` gives the one to raise.
-`spellings` maps other names of parameters to those that the function knows. `more` takes calls with `out=` and such; `direct`
-those that give nothing but integers to a tensor that is no view: `x.view(6, 4)`.
+`spellings` maps other names of parameters to those that the function knows. `more` takes calls with `out=` and such; `views`
+says what the views that it gives follow from ("operand", "types" or "place", see `frontend/declarations.py`): a call that equals
+one of the last few thousand is answered without calling the function (`recall.c`).
 
 **Operand infos** (given to hooks; one per parameter that is not static, size, starts or default, in their order):
 - `("tensor", shape, dtype, requires_grad, is_leaf, view_payload or None, shape of the base, device)`; `is_leaf`: also a view of

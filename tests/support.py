@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -85,3 +86,19 @@ def every_size_by_itself():
     finally:
         recorder.clear()
         recorder.set_hooks(**before)
+
+
+def python_calls(call):
+    """The names of the Python functions that a call enters, in order."""
+    found = []
+
+    def note(frame, event, arg):
+        if event == "call":
+            found.append(frame.f_code.co_name)
+
+    sys.setprofile(note)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return found[1:]  # without `call`

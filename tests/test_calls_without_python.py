@@ -8,22 +8,7 @@ import numpy as np
 import pytest
 from flambeau import nn
 from flambeau.runtime import recorder
-
-
-def python_calls(call):
-    """The names of the Python functions that a call enters, in order."""
-    found = []
-
-    def note(frame, event, arg):
-        if event == "call":
-            found.append(frame.f_code.co_name)
-
-    sys.setprofile(note)
-    try:
-        call()
-    finally:
-        sys.setprofile(None)
-    return found[1:]  # without `call`
+from support import python_calls
 
 
 class Doubled(nn.Module):

@@ -10,11 +10,11 @@ FOLDER = Path(__file__).parent.parent / "runtime" / "recorder"
 
 #: From the bottom. A file includes its own layer and those below; a header's functions are defined in its layer.
 LAYERS = {
-    "values": "values sizes function types views selections statics shape buffers owners",
+    "values": "values sizes function types views selections recalled statics shape buffers owners",
     "traces": "patterns trie trace threads recorder mode period locate log export",
     "cells": "program flatten history ended watches cells holders capture region places tensor view layout stream marks undo "
     "reset pending",
-    "calls": "call record enter fit learn memo import slots index function intercept",
+    "calls": "call record enter fit learn memo import slots index recall function intercept",
     "runs": "runs flush failure",
     "module": "module arrays forward backward inline public together trees look literal",
 }

@@ -257,6 +257,7 @@ def _adjoint_copy(input: Tensor_):
             call(data(3), error=(RuntimeError, "Pass matrices")),
         ]
     ),
+    views="operand",
 )
 def adjoint(input: Tensor) -> Tensor:
     """The last two dimensions swapped, and conjugated: of real tensors a view, of complex ones a copy.
@@ -266,10 +267,10 @@ def adjoint(input: Tensor) -> Tensor:
     return _adjoint_copy(input) if input.dtype.is_complex else _adjoint_view(input)
 
 
-attribute("mH")(lambda self: adjoint(self))
+attribute("mH")(adjoint)
 
 
-@attribute("H")
+@attribute("H", views="operand")
 def _conjugate_transpose(self: Tensor) -> Tensor:
     """`x.H`: the transposed matrix, conjugated. Raises RuntimeError for other than two dimensions."""
     if self.ndim not in (0, 2):

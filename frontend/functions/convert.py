@@ -25,7 +25,7 @@ from flambeau.tensor_types import dtype_of
 @function(name="to")
 def cast(input: Tensor_, dtype: Static):
     """`input` converted to `dtype`: float to int truncates and saturates, NaN becomes 0, anything but 0 is true."""
-    return input.cast(dtype)
+    return input.cast(host.check_supported("to", dtype))
 
 
 def convert(input: Tensor, dtype: DType, copy: bool = False) -> Tensor:
@@ -34,7 +34,7 @@ def convert(input: Tensor, dtype: DType, copy: bool = False) -> Tensor:
         return input.clone() if copy else input
     if input.dtype.is_complex and not dtype.is_complex and not dtype.is_bool:
         warnings.warn("[to] casting complex values to real discards the imaginary part. Use x.real.", stacklevel=2)
-    return cast(input, host.check_supported("to", dtype))
+    return cast(input, dtype)
 
 
 class ToArguments(NamedTuple):
@@ -84,13 +84,16 @@ def parse_to(op: str, *args: Any, **kwargs: Any) -> ToArguments:
             call(data(2), 3.0, error=(TypeError, "Pass a dtype, a device or a tensor")),
         ]
     ),
+    views="operand",
 )
 def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """`to(dtype)`, `to(device)`, `to(device, dtype)` or `to(other)`: the tensor converted and moved, or itself if nothing changes;
     then `non_blocking`, which changes nothing, and `copy`. `memory_format` says how the elements are to lie. Raises RuntimeError
     for a device that is not there."""
     if len(args) == 1 and not kwargs and isinstance(args[0], DType):
-        return convert(self, args[0])
+        return (
+            cast(self, args[0]) if self.dtype is not args[0] and not self.dtype.is_complex else convert(self, args[0])
+        )
     wanted = parse_to("to", *args, **kwargs)
     there = wanted.device or self._place
     made = moved(convert(self, wanted.dtype or self.dtype, wanted.copy and there == self._place), there)
@@ -113,12 +116,14 @@ _CONVERTED = calls(lambda: [call(points(), gradient=False), call(data(3, 7), gra
 
 def _named(name: str, dtype: DType) -> None:
     def method(self: Tensor, memory_format: Any = None) -> Tensor:
+        if memory_format is None and not self.dtype.is_complex:
+            return self if self.dtype is dtype else cast(self, dtype)
         made = convert(self, dtype)
         return made if memory_format is None else in_format(name, made, memory_format)
 
     method.__name__ = method.__qualname__ = name
     method.__doc__ = f"`to({dtype!r})`."
-    declare(method, name, method=True, samples=_CONVERTED)
+    declare(method, name, method=True, samples=_CONVERTED, views="operand")
 
 
 for _dtype in (d for d in dtypes.SUPPORTED if d.has_classes):

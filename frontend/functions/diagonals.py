@@ -85,7 +85,7 @@ _DIAGONAL = calls(
 )
 
 
-@declared(free="flambeau", method=True, samples=_DIAGONAL)
+@declared(free="flambeau", method=True, samples=_DIAGONAL, views="operand")
 def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
     """The diagonal of dimensions `dim1` and `dim2` as the last dimension of a view; `offset` counts diagonals to the right of the
     main one, negative ones to the left.

@@ -23,7 +23,12 @@ from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data, index
 
 
-@declared(free="flambeau", method=True, samples=calls(lambda: [call(data(2, 3)), call(data()), call(data(3))]))
+@declared(
+    free="flambeau",
+    method=True,
+    samples=calls(lambda: [call(data(2, 3)), call(data()), call(data(3))]),
+    views="operand",
+)
 def ravel(input: Tensor) -> Tensor:
     """All elements in row-major order as one dimension: a view where strides allow, else a copy."""
     return flatten(input)

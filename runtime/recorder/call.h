@@ -110,6 +110,13 @@ bool fb_try_index(fb_tensor *t, PyObject *index, PyObject **result);
 /* t[index] = value likewise, for numbers, and for tensors of its dtype that have no more dims. */
 bool fb_try_assign(fb_tensor *t, PyObject *index, PyObject *value, int *status);
 PyObject *fb_iterate(PyObject *tensor);
+/* recall.c: a call that gives views. What they follow from, besides the operand's type or view and plain arguments. */
+enum { FB_NO_VIEWS, FB_VIEWS_BY_OPERAND, FB_VIEWS_BY_TYPES, FB_VIEWS_BY_PLACE };
+/* What an equal call has given; false where none has: then fb_remember, if asked->n. `function`: a number of its own.
+ */
+bool fb_recall(fb_asked *asked, uint32_t function, int views, PyObject *const *args, Py_ssize_t n, PyObject *kwnames,
+               PyObject **result);
+void fb_remember(const fb_asked *asked, fb_tensor *t, PyObject *result);
 int fb_slots_register(PyObject *name, PyObject *callable, PyObject **old); /* `old`: a new reference */
 extern PyType_Slot fb_operator_slots[];
 size_t fb_operator_slot_count(void);

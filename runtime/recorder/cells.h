@@ -45,8 +45,9 @@ PyObject *fb_tensor_starts(const fb_tensor *t);
 PyObject *fb_record_view(fb_function *f, PyObject *const *values, uint32_t statics);
 bool fb_view_detaches(const fb_function *f, const fb_tensor *t); /* whether a view by `f` is cut from history */
 const void *fb_view_origin(const fb_tensor *t);                  /* NULL: out of memory */
-const fb_view *fb_view_link(fb_function *f, PyObject *const *values, uint32_t n_own); /* of bound arguments */
-PyObject *fb_view_handle(fb_tensor *t, const fb_view *v, const int64_t *own);         /* with its v->n_own starts */
+const fb_view *fb_view_link(fb_function *f, PyObject *const *values, uint32_t n_own);        /* of bound arguments */
+PyObject *fb_view_shown(fb_tensor *t, const fb_view *v, const int64_t *own, uint32_t n_own); /* after t's own */
+PyObject *fb_view_handle(fb_tensor *t, const fb_view *v, const int64_t *own); /* with its v->n_own starts */
 
 /* How the elements that a view shows lie in the base: strides per dim, in elements, and then per start how many
  * elements one more of it moves. layout[0] is the first element where all starts are 0. NULL with no error: not in

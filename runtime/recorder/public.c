@@ -10,7 +10,8 @@ typedef struct {
   PyObject *function, *name, *report, *dict, *weakrefs;
   PyObject *spellings; /* other name of a parameter -> its name, or NULL */
   PyObject *more;      /* what a call with a keyword goes to that the function does not know, or NULL */
-  PyObject *direct;    /* what a call goes to that gives nothing but sizes to a tensor that is no view, or NULL */
+  int views;           /* what the views that it gives follow from, FB_NO_VIEWS where it gives none: see call.h */
+  uint32_t id;
 } fb_public;
 
 static PyObject *keywords(PyObject *const *values, PyObject *names) {
@@ -63,24 +64,29 @@ static void explain(fb_public *p, PyObject *const *args, Py_ssize_t n, PyObject 
   Py_XDECREF(traceback);
 }
 
-/* Whether the arguments are a plain tensor that shows all of its storage, and integers. */
-static bool is_whole_and_sizes(PyObject *const *args, Py_ssize_t n) {
-  if (n < 2 || Py_TYPE(args[0]) != fb_tensor_type || ((fb_tensor *)args[0])->view)
-    return false;
-  Py_ssize_t i = 1;
-  while (i < n && PyLong_CheckExact(args[i]))
-    i++;
-  return i == n;
-}
-
-static PyObject *forward(fb_public *p, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
-  PyObject *function = FB_UNLIKELY(kwnames && p->more) && gives_more(kwnames) ? p->more : p->function;
-  if (p->direct && !kwnames && is_whole_and_sizes(args, PyVectorcall_NARGS(nargsf)))
-    function = p->direct;
+static PyObject *told(fb_public *p, PyObject *function, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
   PyObject *result = PyObject_Vectorcall(function, args, nargsf, kwnames);
   if (FB_UNLIKELY(!result) && PyErr_ExceptionMatches(PyExc_Exception))
     explain(p, args, PyVectorcall_NARGS(nargsf), kwnames);
   return result;
+}
+
+static PyObject *viewed(fb_public *p, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+  fb_asked asked;
+  PyObject *result;
+  if (FB_LIKELY(fb_recall(&asked, p->id, p->views, args, PyVectorcall_NARGS(nargsf), kwnames, &result)))
+    return result;
+  result = told(p, p->function, args, nargsf, kwnames);
+  if (result && asked.n)
+    fb_remember(&asked, (fb_tensor *)args[0], result);
+  return result;
+}
+
+static PyObject *forward(fb_public *p, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+  bool more = FB_UNLIKELY(kwnames && p->more) && gives_more(kwnames);
+  if (p->views && !more)
+    return viewed(p, args, nargsf, kwnames);
+  return told(p, more ? p->more : p->function, args, nargsf, kwnames);
 }
 
 /* A method is told by its name alone. */
@@ -130,12 +136,24 @@ static PyObject *intercepted_call(PyObject *self, PyObject *const *args, size_t 
 
 /* ---- the type -------------------------------------------------------------------------------------------- */
 
+static int read_views(PyObject *given) {
+  static const char *const names[] = {"", "operand", "types", "place"};
+  for (int i = 0; given && i < 4; i++)
+    if (PyUnicode_CompareWithASCIIString(given, names[i]) == 0)
+      return i;
+  return given ? -1 : FB_NO_VIEWS;
+}
+
 static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-  PyObject *function, *name, *report, *spellings = NULL, *more = NULL, *direct = NULL;
-  static char *names[] = {"function", "name", "report", "spellings", "more", "direct", NULL};
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OUO|O!OO:Public", names, &function, &name, &report, &PyDict_Type,
-                                   &spellings, &more, &direct))
+  static uint32_t n_made;
+  PyObject *function, *name, *report, *spellings = NULL, *more = NULL, *views = NULL;
+  static char *names[] = {"function", "name", "report", "spellings", "more", "views", NULL};
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OUO|O!OU:Public", names, &function, &name, &report, &PyDict_Type,
+                                   &spellings, &more, &views))
     return NULL;
+  int follow = read_views(views);
+  if (follow < 0)
+    return PyErr_Format(PyExc_ValueError, "[public] views by '%U' are not known. Use operand, types or place.", views);
   fb_public *p = (fb_public *)type->tp_alloc(type, 0);
   if (!p)
     return NULL;
@@ -147,7 +165,8 @@ static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
   p->report = Py_NewRef(report);
   p->spellings = spellings && PyDict_GET_SIZE(spellings) ? Py_NewRef(spellings) : NULL;
   p->more = more && more != Py_None ? Py_NewRef(more) : NULL;
-  p->direct = direct && direct != Py_None ? Py_NewRef(direct) : NULL;
+  p->views = follow;
+  p->id = n_made++;
   return (PyObject *)p;
 }
 
@@ -188,7 +207,6 @@ static int traverse(PyObject *self, visitproc visit, void *arg) {
   Py_VISIT(p->dict);
   Py_VISIT(p->spellings);
   Py_VISIT(p->more);
-  Py_VISIT(p->direct);
   return 0;
 }
 
@@ -199,7 +217,6 @@ static int clear(PyObject *self) {
   Py_CLEAR(p->dict);
   Py_CLEAR(p->spellings);
   Py_CLEAR(p->more);
-  Py_CLEAR(p->direct);
   return 0;
 }
 

@@ -80,6 +80,32 @@ typedef struct {
 const fb_view *fb_selection_find(fb_selection *asked);   /* NULL where none is known; sets the hash */
 int fb_selection_remember(const fb_selection *selected); /* that was asked for and not found */
 
+/* A call that gives views, in words; `pins` are the objects among these. See recall.c. */
+#define FB_ASKED_WORDS 20
+#define FB_ASKED_PINS 6
+#define FB_MOST_SHOWN 64
+typedef struct {
+  uint64_t words[FB_ASKED_WORDS];
+  PyObject *pins[FB_ASKED_PINS]; /* borrowed */
+  uint32_t n, n_pins, hash;      /* n 0: it cannot be remembered */
+} fb_asked;
+/* One of the views that it gave: `n_own` of `starts` from `first`, after those that are the operand's. */
+typedef struct {
+  const fb_view *view; /* NULL: the operand itself */
+  uint32_t first, n_own;
+} fb_shown;
+typedef struct {
+  uint64_t words[FB_ASKED_WORDS];
+  PyObject *pins[FB_ASKED_PINS];
+  uint32_t n, n_pins, n_shown, n_starts;
+  bool is_tuple;
+  fb_shown *shown;
+  int64_t *starts;
+} fb_recalled;
+
+const fb_recalled *fb_recalled_find(fb_asked *asked);             /* NULL where it is not known; sets the hash */
+void fb_recalled_keep(const fb_asked *asked, fb_recalled *found); /* takes over `shown` and `starts` */
+
 /* Borrowed arguments; `device` is a str, NULL for the CPU. */
 fb_type *fb_type_intern(PyObject *shape, PyObject *dtype, PyObject *device, bool requires_grad);
 bool fb_type_on_cpu(const fb_type *type);
@@ -132,6 +158,7 @@ extern uint32_t fb_in_hand;                /* code that has types in hand which 
 void fb_views_mark(void);                  /* what views hold, after all that holds views has been marked */
 bool fb_view_is_dead(const fb_view *view); /* between these marks and the sweep */
 void fb_selections_sweep(void);            /* ways to views that are dead */
+void fb_recalled_sweep(void);              /* all that is remembered of calls */
 void fb_types_sweep(void);
 void fb_views_sweep(void);   /* may run Python code */
 void fb_statics_sweep(void); /* may run Python code */

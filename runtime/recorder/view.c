@@ -119,7 +119,7 @@ static int check_starts(const fb_view *v, const int64_t *own) {
   return 0;
 }
 
-static PyObject *make_handle(fb_tensor *t, const fb_view *v, const int64_t *own, uint32_t n_own) {
+PyObject *fb_view_shown(fb_tensor *t, const fb_view *v, const int64_t *own, uint32_t n_own) {
   int64_t *starts = NULL;
   if (v->n_starts) {
     uint32_t inherited = v->n_starts - n_own;
@@ -170,7 +170,7 @@ static const fb_view *link_of(fb_function *f, fb_tensor *t, uint32_t statics, ui
 }
 
 PyObject *fb_view_handle(fb_tensor *t, const fb_view *v, const int64_t *own) {
-  return FB_UNLIKELY(v->same != NULL) ? make_handle(t, v->same, NULL, 0) : make_handle(t, v, own, v->n_own);
+  return FB_UNLIKELY(v->same != NULL) ? fb_view_shown(t, v->same, NULL, 0) : fb_view_shown(t, v, own, v->n_own);
 }
 
 const fb_view *fb_view_link(fb_function *f, PyObject *const *values, uint32_t n_own) {

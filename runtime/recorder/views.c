@@ -193,6 +193,7 @@ void fb_views_sweep(void) {
   fb_view *dead = NULL;
   uint32_t kept = 0, live = 0;
   fb_selections_sweep();
+  fb_recalled_sweep();
   if (view_table)
     memset(view_table, 0, ((size_t)view_mask + 1) * sizeof *view_table);
   for (uint32_t i = 0; i < n_views; i++) {
