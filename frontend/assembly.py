@@ -355,7 +355,7 @@ class Facts:
     freed           slots whose history an earlier backward has used up; `used_up` the values of the calls that made them
     overwritten     value -> what replaced the tensors with its data, each with its place in order; but for what was written to
                     leaves aside, as PyTorch allows
-    followed        value of a leaf that was overwritten aside -> the slot of what is there now; `before` has the values before it
+    followed        value that was overwritten aside -> the slot of what is there now; `before` has the values before it
     """
 
     def __init__(self) -> None:
@@ -393,7 +393,7 @@ class Facts:
         if not o.aside:
             for value in lost:
                 self.overwritten.setdefault(value, []).append((k, o))
-        elif o.new is not None and (old in asm.leaf_data or old in self.before):
+        elif o.new is not None:
             new = self.data_at(asm, o.new)
             self.before[new] = lost
             self.followed.update((value, o.new) for value in lost)

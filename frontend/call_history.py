@@ -49,6 +49,7 @@ class CallHistory:
         self.freed: set[int] = set()
         self.own: set[int] = set()
         self._avals: dict[int, Aval] = {}
+        self._before: dict[int, list[int]] = {}  # by what was written aside: what the tensor held before
         self._at = 0
         self._places: list[_JoinedTrace] = []
         self._bases: list[int] = []
@@ -99,12 +100,22 @@ class CallHistory:
                 self.data[base + slot] = provided[slot]
         if not base:
             self.own.update(results)
-        self._write(operands, writes, base)
+        self._write(operands, results, writes, base)
 
-    def _write(self, operands: Sequence[Any], writes: Sequence[int], base: int) -> None:
-        for write in writes:
+    def _write(self, operands: Sequence[Any], results: Sequence[Any], writes: Sequence[int], base: int) -> None:
+        for slot, write in zip(results, writes, strict=True):
             if write >= 0:
-                self.overwritten[self.data_of(base + operands[write][0])] = self._at
+                old, view, *_ = operands[write]
+                lost = self._lost(base + old)
+                if view is not None and view.aside:
+                    self._before[self.data_of(base + slot)] = lost
+
+    def _lost(self, slot: int) -> list[int]:
+        """Note that the tensor of a slot holds something else from here on, also what it held before if it was written aside."""
+        old = self.data_of(slot)
+        lost = [old, *self._before.get(old, ())]
+        self.overwritten.update(dict.fromkeys(lost, self._at))
+        return lost
 
     def _mark(self, entry: tuple, base: int, provided: Mapping[int, int]) -> bool:
         kind = entry[0]
@@ -117,7 +128,8 @@ class CallHistory:
         elif kind == "freed":
             self.freed.update([base + slot for slot in entry[1]])
         elif kind in ("modified", "written_aside"):
-            self.overwritten.update([(self.data_of(base + slot), self._at) for slot in entry[1]])
+            for slot in entry[1]:
+                self._lost(base + slot)
         elif kind in ("backward", "grad"):
             _, payload, operands, results, writes, *_ = entry
             self.freed.update([base + slot for slot in payload.freed])
@@ -126,7 +138,7 @@ class CallHistory:
                 there = [slot for slot in results if slot is not None]
                 self.own.update(there)
                 self._avals.update(zip(there, payload.types, strict=True))
-            self._write(operands, writes, base)
+            self._write(operands, results, writes, base)
         else:
             return False
         return True

@@ -14,6 +14,7 @@ from flambeau.assembly import Assembly, in_order
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.dtypes import int64
 from flambeau.dialects.graph import Graph, Node
+from flambeau.dialects.history import graft
 from flambeau.dialects.record import find
 from flambeau.engine import START, View
 
@@ -51,6 +52,7 @@ class SharedViews(Assembly):
                 self.places.append(place)
         self.aliases: dict[int, int] = {}  # by position in `places`
         self.shown: dict[int, int] = {}  # alias -> the read that it takes its data from
+        self.data: dict[int, int] = {}  # by position in `places`: the value of `plain` that this reads
         self.known: dict[int, int] = {}  # value -> the number it is
         super().__init__(export)
         self._finish()
@@ -116,12 +118,13 @@ class SharedViews(Assembly):
 
     def _reads(
         self, offset: int, graph: Graph, operands: Sequence[tuple | None], writes: Sequence[int]
-    ) -> dict[int, int]:
-        """The values of a call's fragment that are reads of one of the places. Operands are read first, in order.
+    ) -> dict[int, tuple[int, int]]:
+        """The values of a call's fragment that are reads of one of the places, each with its data in `plain`. Operands are read
+        first, in order.
 
         A call that writes to a view starts from the tensor's history, not from the view's.
         """
-        found: dict[int, int] = {}
+        found: dict[int, tuple[int, int]] = {}
         at = 0
         for i, operand in enumerate(operands):
             if operand is None:
@@ -130,14 +133,20 @@ class SharedViews(Assembly):
             if view is not None and i not in writes:
                 numbers = tuple(self.known.get(self.slots[offset + s]) for s in starts)
                 root = self.rooted(Place(offset + slot)).slot
+                data = self.plain.available(self.plain.facts.data_at(self.plain, offset + slot))
                 for k in self._around(root, view, numbers):
-                    found[graph.inputs[at] + _position(self.places[k].view, len(starts))] = k
+                    found[graph.inputs[at] + _position(self.places[k].view, len(starts))] = k, data
             at += 1 + len(starts)
         return found
 
-    def _through(self, k: int | None, value: int, offset: int) -> int:
-        if k is None:
+    def _through(self, read: tuple[int, int] | None, value: int, offset: int) -> int:
+        """What stands for a value: the alias, if the value is a read of a view; with data of its own where others were written to
+        the tensor, aside of its history, between this read and the first."""
+        if read is None:
             return value
+        k, data = read
+        if self.data.setdefault(k, data) != data:
+            return self.graph.add_node(graft, [value, self.aliases[k]])[0]
         self._add(k, value, offset)
         return self.aliases[k]
 

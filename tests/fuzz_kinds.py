@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import fuzz_calls
 import fuzz_functions
+import fuzz_mutations
 import fuzz_programs
 import fuzz_samples
 import fuzz_sweeps
@@ -20,7 +21,12 @@ from fuzz_programs import Kind
 
 BESIDE_PYTORCH = fuzz_programs.BESIDE_PYTORCH | fuzz_samples.BESIDE_PYTORCH
 EVERY: dict[str, Kind] = (
-    fuzz_programs.KINDS | fuzz_calls.KINDS | fuzz_functions.KINDS | fuzz_sweeps.KINDS | BESIDE_PYTORCH
+    fuzz_programs.KINDS
+    | fuzz_calls.KINDS
+    | fuzz_functions.KINDS
+    | fuzz_mutations.KINDS
+    | fuzz_sweeps.KINDS
+    | BESIDE_PYTORCH
 )
 
 

@@ -6,9 +6,11 @@ Each has a seed and says what is wrong, or None. Next: `fuzz_kinds.py`.
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 import threading
+import time
 from typing import Any
 
 import flambeau as fb
@@ -66,6 +68,19 @@ def draws(call: Call) -> bool:
     return fb.get_rng_state().tolist() != before
 
 
+def pausing(rng: random.Random, share: float) -> Any:
+    """A trace function that lets the other threads go on at a share of the lines of the package: threads meet inside of what the
+    interpreter would nearly always run at one go."""
+    here, draw = os.path.dirname(fb.__file__) + os.sep, rng.random
+
+    def local(frame: Any, event: str, argument: Any) -> Any:
+        if draw() < share:
+            time.sleep(1e-4)
+        return local
+
+    return lambda frame, event, argument: local if frame.f_code.co_filename.startswith(here) else None
+
+
 def together(seed: int) -> str | None:
     """Calls that nobody has made before, by several threads at once, then each alone."""
     rng = random.Random(seed)
@@ -75,8 +90,10 @@ def together(seed: int) -> str | None:
     calls = [[Call(n) for n in row] for row in names]
     found: list[list[Any]] = [[] for _ in calls]
     start = threading.Barrier(len(calls))
+    pauses = [pausing(random.Random(seed + k), 0.02) if seed % 2 else None for k in range(len(calls))]
 
     def work(k: int) -> None:
+        sys.settrace(pauses[k])
         with fb.compiler_options(mode="off"):
             start.wait()
             for call in calls[k]:

@@ -208,6 +208,31 @@ def a_leaf_through_its_data_and_then_in_place_after_a_derivative(T, look):
 
 
 @program
+def a_result_through_its_data_and_then_in_place(T, look):
+    """refused"""
+    a = numbers(T)
+    look(h := a.sin())
+    look(y := h * h)
+    look(h.data.mul_(2))
+    look(h.mul_(2))
+    return gradient(a, y)
+
+
+@program
+def a_leaf_through_its_data_before_a_derivative_and_then_in_place(T, look):
+    """refused"""
+    a = numbers(T)
+    y = a.cos()
+    look(a.data.mul_(2))
+    (g,) = T.autograd.grad(y.sum(), a, create_graph=True)
+    look(g)
+    with T.no_grad():
+        a.add_(1)
+    look(a)
+    return gradient(a, g)
+
+
+@program
 def a_leaf_that_derivatives_of_it_read(T, look):
     """refused"""
     a = numbers(T)

@@ -80,6 +80,32 @@ def test_writes_outside_of_grad_mode_leave_the_gradient_alone():
         assert x.grad.tolist() == np.full((3, 3), 2.0).tolist()
 
 
+#: What may be done with a view between a write through its data and a gradient by it.
+BETWEEN = {
+    "nothing": lambda x, v: None,
+    "read": lambda x, v: v * 1,
+    "part": lambda x, v: v[:] * v[:],
+    "gradient": lambda x, v: fb.autograd.grad(v.sum(), [v]),
+    "look": lambda x, v: v.tolist(),
+}
+
+
+@pytest.mark.parametrize("name", BETWEEN)
+@pytest.mark.parametrize("view", [lambda x: x[1:], lambda x: x.view_as(x)[1:], lambda x: x.t()[:, 1:].t()])
+def test_gradient_by_a_view_reads_the_data_that_were_there(name, view):
+    """Those of each read of the view, though it is the same view and what gradients by it ask for is one."""
+    x = fb.tensor(NUMBERS, requires_grad=True)
+    v = view(x)
+    y = (v * v).sum()
+    v.data.mul_(3.0)
+    z = (v * v).sum()
+    BETWEEN[name](x, v)
+    (g,) = fb.autograd.grad(y, [v], retain_graph=True)
+    assert g.tolist() == (2 * NUMBERS[1:]).tolist()
+    (g,) = fb.autograd.grad(y + z, [v])
+    assert g.tolist() == (8 * NUMBERS[1:]).tolist()
+
+
 def test_weight_decay_follows():
     w, free = (fb.ones(2, requires_grad=True) for _ in range(2))
     optimizer = fb.optim.SGD([w, free], lr=0.5, weight_decay=1.0)
