@@ -222,6 +222,7 @@ BUILT_IN = (
         "scatter",
         "result[index[i]] is combined with update[i] along an axis, in order.",
         demands=_combiner,
+        keeps=True,
         batch=_BATCHING + "axis_further",
     ),
     Family(

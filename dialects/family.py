@@ -71,6 +71,7 @@ class Family:
     folds         the axes in its first attribute, `axes`, are folded by the monoid that is its `lower`.
     reads_table   the first operand is read at places that the second says, along the axis in its first attribute.
     moves         elements of operands are handed on as they are, NaNs too: nothing is computed.
+    keeps         elements of the first operand that meet nothing are handed on as they are; those that do have the canonical NaN.
     sums_products its elements are sums of products, which references may add up more accurately.
     one_nan       the NaNs that it gives are the canonical one already (`tape/nan.py`).
     """
@@ -90,6 +91,7 @@ class Family:
     folds: bool = False
     reads_table: bool = False
     moves: bool = False
+    keeps: bool = False
     sums_products: bool = False
     one_nan: bool = False
 

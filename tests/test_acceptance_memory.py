@@ -115,8 +115,9 @@ def test_writing_in_place_gives_the_memory_away():
 
 WRITES = {
     "index_copy_": lambda x, at, new: x.index_copy_(0, at, new),
+    "index_add_": lambda x, at, new: x.index_add_(0, at, new),
     "scatter_": lambda x, at, new: x.scatter_(0, at[:, None].expand(new.shape), new),
-    "index_put_": lambda x, at, new: x.index_put_((at,), new),
+    "index_put_": lambda x, at, new: x.index_put_((at,), new, accumulate=True),
     "setitem": lambda x, at, new: x.__setitem__(at, new),
 }
 

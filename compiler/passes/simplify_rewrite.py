@@ -14,7 +14,7 @@ from flambeau.dialects.aval import CPU, Aval
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.identity import attrs_key
 from flambeau.dialects.record import OpRecord, find
-from flambeau.dialects.tape.nan import canonical_nan, leaving, moves
+from flambeau.dialects.tape.nan import canonical_nan, handed_on, leaving, moves
 
 
 class Match(NamedTuple):
@@ -121,8 +121,8 @@ class Rewrite(Copy):
             call = self.made.get(v)
             if call is None and v not in self.splats:
                 return True
-            if call is not None and moves(call.op):
-                pending.extend(v for v in call.operands if self.aval(v).dtype.is_floating_point)
+            if call is not None and (passed := handed_on(call.op, call.operands)):
+                pending.extend(v for v in passed if self.aval(v).dtype.is_floating_point)
         return False
 
     def splat(self, at: Node, value: Any, aval: Aval) -> int:

@@ -94,9 +94,9 @@ def rounded_once(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _rounded(result: Any, dtype: DType) -> np.ndarray:
-    """A result of what was widened, in the narrow dtype; one that is no float there, as it is."""
+    """A result of what was widened, in the narrow dtype; one that is no float there, as it is. Rounding computes: NaNs are one."""
     result = np.asarray(result)
-    return result.astype(dtype.numpy) if result.dtype == dtype.accumulation.numpy else result
+    return one_nan(result.astype(dtype.numpy)) if result.dtype == dtype.accumulation.numpy else result
 
 
 def widened(x: Any) -> Any:

@@ -8,6 +8,7 @@ the difference, nothing need be done but where values leave a program. In: a gra
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from flambeau.dialects.dtypes import FLOATING, STORED_FLOATING
 from flambeau.dialects.graph import Graph, Node
@@ -50,8 +51,15 @@ canonical_nan_of_root = elementwise(
 
 
 def moves(op: OpRecord) -> bool:
-    """Whether the op hands elements of its operands on as they are."""
+    """Whether the op hands elements of its operands on as they are, and computes nothing."""
     return op.family.moves
+
+
+def handed_on(op: OpRecord, operands: Sequence[int]) -> Sequence[int] | None:
+    """Those of an op's operands of which elements are handed on as they are; None where it computes all that it gives."""
+    if op.family.keeps:
+        return operands[:1]
+    return operands if op.family.moves else None
 
 
 def seen(graph: Graph) -> frozenset[int]:
@@ -63,7 +71,7 @@ def seen(graph: Graph) -> frozenset[int]:
         is_complex = any(graph.avals[v].dtype.is_complex for v in node.results)
         if _is_clean(node, clean, is_complex):
             clean.update(node.results)
-        elif not moves(node.op) and not clean.issuperset(node.results) and not outgoing.isdisjoint(node.results):
+        elif handed_on(node.op, node.operands) is None and not outgoing.isdisjoint(node.results):
             found.update(v for v in node.results if v in outgoing and v not in clean)
             clean.update(node.results)
     return frozenset(found)
@@ -73,8 +81,8 @@ def leaving(graph: Graph) -> set[int]:
     """The values that leave the program, and those of which elements do."""
     found = set(graph.outputs)
     for node in reversed(graph.nodes):
-        if moves(node.op) and not found.isdisjoint(node.results):
-            found.update(node.operands)
+        if not found.isdisjoint(node.results):
+            found.update(handed_on(node.op, node.operands) or ())
     return found
 
 
@@ -85,4 +93,5 @@ def _is_clean(node: Node, clean: set[int], is_complex: bool) -> bool:
         return True  # folds make theirs canonical themselves: not every kernel of one can do more to its results
     if not is_complex and node.op.name == "cast" and node.attrs[0].carrier:
         return True  # it is written bit by bit, the NaN, too
-    return (moves(node.op) or node.op.hands_on) and clean.issuperset(node.operands)
+    passed = node.operands if node.op.hands_on else handed_on(node.op, node.operands)
+    return passed is not None and clean.issuperset(passed)

@@ -20,6 +20,7 @@ from flambeau.dialects.tape.common import (
     check_dtype,
     is_extreme,
     is_zero,
+    one_nan,
     ops,
     quiet,
     random,
@@ -27,6 +28,7 @@ from flambeau.dialects.tape.common import (
     zeros_signed,
 )
 from flambeau.dialects.tape.indexing import check_index_of, gather_samples, require_in_range, within
+from flambeau.dialects.tape.nan import canonical_nan
 
 #: (result, places, updates): combines, one after the other, what is at the places of the result with the updates.
 _Store = Callable[[np.ndarray, tuple[np.ndarray, ...], np.ndarray], None]
@@ -41,7 +43,7 @@ def _scatter(
     doc: str,
     numbers: Sequence[DType] = NUMERIC,
 ) -> OpRecord:
-    """A scatter; `lower(b, old, new)` is what an element becomes."""
+    """A scatter; `lower(b, old, new)` is what an element becomes, but for its NaN."""
     moves = families.find(kind).moves
     dtypes = SUPPORTED if moves else numbers
 
@@ -61,6 +63,8 @@ def _scatter(
         where = list(np.ogrid[tuple(slice(n) for n in index.shape)])
         where[axis] = index
         store(result, tuple(where), updates)
+        if not moves:
+            result[tuple(where)] = one_nan(result[tuple(where)])
         return result
 
     def domain(x: Aval, index: Aval, updates: Aval, axis: int) -> Domain:
@@ -73,7 +77,7 @@ def _scatter(
         infer=infer,
         reference=reference if moves else quiet(rounded_once(reference)),
         vjp=vjp,
-        lower=lower,
+        lower=lower if moves else _canonical(lower),
         dtypes=dtypes,
         fallible=True,
         failure=failing(domain, 3),
@@ -81,6 +85,16 @@ def _scatter(
         samples=lambda: _samples(name, duplicates=not moves),
         doc=doc,
     )
+
+
+def _canonical(lower: Callable[..., Any]) -> Callable[..., Any]:
+    """What is combined has the canonical NaN; made so where it is stored, nobody has to go through all elements for the few."""
+
+    def run(b: Any, old: Any, new: Any) -> Any:
+        made = lower(b, old, new)
+        return canonical_nan.lower(b, made) if made.is_float else made
+
+    return run
 
 
 def _samples(name: str, duplicates: bool) -> list[Sample]:
