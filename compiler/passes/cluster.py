@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flambeau.compiler import families
 from flambeau.compiler.kernel import Cluster
@@ -18,6 +18,7 @@ from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass
 from flambeau.compiler.passes.cluster_blocks import BLOCKS, blocked
 from flambeau.compiler.passes.cluster_groups import Clustering, OpenGroup
+from flambeau.compiler.passes.cluster_order import in_order
 from flambeau.compiler.passes.cluster_producers import Producers
 from flambeau.compiler.passes.cluster_prologues import widened_factors
 from flambeau.compiler.passes.cluster_repeats import Repeats
@@ -40,6 +41,7 @@ class ClusterKernels(Pass):
     blocks: bool = False
 
     def __call__(self, graph: Graph) -> list[Cluster]:
+        graph = replace(graph, nodes=in_order(graph)) if self.fuse else graph
         fast = _Clustering(graph, self.fuse, self.max_ops).run()
         found = fast if fast is not None else _Clustering(graph, self.fuse, self.max_ops, careful=True).clusters()
         return blocked(graph, found) if self.blocks else found
