@@ -241,6 +241,11 @@ DIRECT = {
         floats(2, 3, 5, 19),
         floats(3, 1, 3, 3, seed=1),
     ),
+    "input by phases of many": (
+        _convolved("convolution_input", (10, 38), 2),
+        floats(2, 20, 5, 19),
+        floats(20, 3, 4, 4, seed=1),
+    ),
     "doubles": (
         _convolved("convolution", (3, 20), 3, 0, 2),
         floats(1, 2, 9, 60).astype(float),

@@ -45,6 +45,7 @@ def operands(name, x, w, y, dtype=np.float32):
 #: x, w, y and what else there is to say: several blocks of k, few and many channels, phases, taps that no place meets.
 SHAPES = {
     "plain": ((2, 30, 6, 7), (9, 30, 3, 3), (2, 9, 6, 7), {}),
+    "phases of few rows": ((2, 3, 8, 64), (64, 3, 4, 4), (2, 64, 4, 32), dict(stride=2, padding=1)),
     "one tap": ((2, 37, 5, 7), (21, 37, 1, 1), (2, 21, 5, 7), dict(padding=0)),
     "one tap by strides": ((2, 37, 5, 7), (21, 37, 1, 1), (2, 21, 3, 4), dict(padding=0, stride=2)),
     "rows apart": ((2, 9, 7, 40), (90, 9, 3, 3), (2, 90, 4, 40), dict(stride=(2, 1))),

@@ -7,6 +7,7 @@ a count of loads, multiply-adds and registers. Numbers decide speed and never a 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 from flambeau.compiler.codegen.convolutions.operands import Axis, ConvolutionOperands, read
@@ -17,14 +18,15 @@ from flambeau.compiler.schedules.kinds import Direct
 from flambeau.compiler.schedules.products import ITEM_WORK, ITEMS
 from flambeau.compiler.targets import Target
 from flambeau.dialects.orders import BLOCK
-from flambeau.dialects.size import Int, Size, at_most, ceil_div, maximum, minimum, repr_of
+from flambeau.dialects.size import Int, Size, at_most, ceil_div, hint, maximum, minimum, repr_of
 
 #: Results of a group that a product's tile of 8 rows would compute at once: of so few, packing costs more than it saves.
 MOST_CHANNELS = 4
 #: Taps that are written out, at most.
 MOST_TAPS = 128
-#: Rows of tiles, at most; what a tile takes beside its loads and multiply-adds, in such.
-MOST_ROWS, OF_A_TILE = 8, 6
+#: Rows of tiles, at most; what a tile takes beside its loads and multiply-adds, in such; what a value takes that registers do not
+#: hold; sums that go on side by side at least, so that none waits for another; elements of the kernel that registers hold at least.
+MOST_ROWS, OF_A_TILE, OF_A_SPILL, SIDE_BY_SIDE, OF_KERNELS = 8, 6, 2, 8, 8
 
 #: Along channels: columns of a strip, at most, and how many where rows are not known; rows; the part of L2 that a strip takes;
 #: results of a unit that are written out.
@@ -43,8 +45,14 @@ def is_direct(c: ConvolutionOperands) -> bool:
         and not isinstance(c.rows, Size)
         and c.rows <= MOST_CHANNELS
         and 0 < c.ws <= MOST_TAPS
-        and at_most(channels(c) * c.ws, BLOCK)
+        and at_most(steps(c), BLOCK)
     )
+
+
+def steps(c: ConvolutionOperands) -> Int:
+    """Steps along k of a result that meets most taps: of a gradient with a stride, each phase meets its own."""
+    met = (max(map(len, pattern(c.gives, a).taps)) for a in c.axes)
+    return channels(c) * prod(met)
 
 
 def channels(c: ConvolutionOperands) -> Int:
@@ -73,7 +81,14 @@ def choose(nest: OwnNest, machine: Target, fixed: Mapping[str, Any]) -> Direct:
     if tile is None and along == "channels":
         tile = _strip(rows, columns, height, across, machine.l2 // PART_OF_L2 // (lanes * c.dtype.itemsize))
     elif tile is None:
-        tile = _rows(rows, columns, height, max(1, min(MOST_ROWS, room // each)))
+        tile = _rows(
+            c,
+            rows,
+            columns,
+            height,
+            max(1, min(MOST_ROWS, room // each)),
+            machine.registers // _registers(lanes, c, machine),
+        )
     kept = fixed.get("kept")
     if kept is None:
         kept = along == "row" and c.ws * _registers(lanes, c, machine) + tile * each <= room
@@ -137,16 +152,35 @@ def least_lanes(width: Int, most: int) -> int:
     return lanes
 
 
-def _rows(rows: Pattern, columns: Pattern, height: Int, most: int) -> int:
-    """The height of tiles for which a plane takes least: what they read, what they multiply (which is the same for all), and what
-    tiles take besides. Rows that do not fill one go one by one."""
+def _rows(c: ConvolutionOperands, rows: Pattern, columns: Pattern, height: Int, most: int, registers: int) -> int:
+    """The height of tiles for which a plane takes least, counted in loads or in multiply-adds, whichever are more: those of a
+    channel, and what registers do not hold beside. Rows that do not fill one go one by one."""
     if isinstance(height, Size):
         return most
+    across, offsets, taps, deep = columns.results, len(columns.offsets), int(c.ws), hint(channels(c))
+    met = sum(map(len, rows.taps)) * sum(map(len, columns.taps))
 
-    def cost(count: int) -> int:
-        return len(rows.rows(count)) * len(columns.offsets) + OF_A_TILE
+    def cost(count: int) -> float:
+        sums = count * rows.results * across
+        waits = max(1, SIDE_BY_SIDE / sums) if deep > 1 else 1  # the sums of one channel are done with their tile
+        spilled = max(0, sums + min(taps, OF_KERNELS) + offsets + 1 - registers)
+        loads = len(rows.rows(count)) * offsets + taps
+        return max(count * met * waits, loads) + OF_A_SPILL * spilled + OF_A_TILE / max(1, deep)
 
     return min(range(1, most + 1), key=lambda n: (height // n * cost(n) + height % n * cost(1), n))
+
+
+def is_narrow(columns: Pattern, width: Int, size: Int, lanes: int) -> bool:
+    """Whether every vector of a row of `width` results reaches over an edge of the map's row of that `size`."""
+    if isinstance(width, Size) or isinstance(size, Size):
+        return False
+    starts = range(0, -(-width // columns.results), lanes)
+    return not any(
+        first * columns.step + columns.offsets[0] >= 0
+        and first * columns.step + columns.offsets[-1] + lanes * columns.step - 1 < size
+        and (first + lanes) * columns.results <= width
+        for first in starts
+    )
 
 
 def obstacle(nest: OwnNest, schedule: Direct, machine: Target) -> str | None:

@@ -358,7 +358,8 @@ class _Direct(_ConvolutionCall):
             items = ceil_div(c.images, schedule.band) * numbers["vectors"]
             return _Kernel(source, names, numbers, items, work, spec.scratch)
         single = not isinstance(channels, Size) and channels == 1
-        plain = DirectSpec(c.dtype.mlir, schedule, epilogue, accumulator, rows, columns, int(axes[1].w), single)
+        narrow = direct.is_narrow(columns, width, size1, schedule.lanes)
+        plain = DirectSpec(c.dtype.mlir, schedule, epilogue, accumulator, rows, columns, int(axes[1].w), single, narrow)
         source, names = direct_kernel(plain, label)
         work = schedule.band * rows.results * ceil_div(width, schedule.lanes) * c.k
         return _Kernel(

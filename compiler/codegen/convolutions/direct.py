@@ -24,7 +24,7 @@ from flambeau.dialects.size import Size
 @dataclass(frozen=True)
 class DirectSpec:
     """What text depends on: `schedule`, but for its bands; how taps meet places along rows and columns; `single`: every result is
-    made of one channel. Buffers: as of `tile.ConvSpec`."""
+    made of one channel; `narrow`: every vector of a row reaches over an edge. Buffers: as of `tile.ConvSpec`."""
 
     element: str
     schedule: Direct
@@ -34,6 +34,7 @@ class DirectSpec:
     columns: Pattern
     width: int  # of the kernel
     single: bool
+    narrow: bool
 
     sums = 2  # the buffer of the results: after A and B
 
@@ -55,11 +56,12 @@ def direct_kernel(spec: DirectSpec, label: str) -> tuple[KernelSource, tuple[str
 @dataclass(frozen=True)
 class _Tile:
     """`units` units of rows from `row` on, by vectors whose first unit is `column`. `masks`: of vectors that are read, by where
-    these begin; None where all that is read and written is there."""
+    these begin; None where all that is read and written is there. `rows_exist`: all rows that are read and written are there."""
 
     row: Val
     units: int
     column: Val
+    rows_exist: bool = True
     masks: dict[int, Val] | None = None
 
 
@@ -124,10 +126,13 @@ class _DirectWriter(KernelEmitter):
             end = b.mul(b.add(us.index, lanes), columns.results)
             all_of_it = b.and_(all_of_it, b.cmp("le", end, d("width")))
             whole = _Tile(row, units, us.index)
+            at_edge = partial(self._edge_tile, replace(whole, rows_exist=False), place)
             if units == 1 and self.spec.schedule.rows > 1:
-                self._edge_tile(whole, place)
+                at_edge()
+            elif self.spec.narrow:
+                b.if_else(inside, partial(self._edge_tile, whole, place), at_edge)
             else:
-                b.if_else(all_of_it, partial(self._tile, whole), partial(self._edge_tile, whole, place))
+                b.if_else(all_of_it, partial(self._tile, whole), at_edge)
 
     def _edge_tile(self, tile: _Tile, place: Val) -> list[Val]:
         return self._tile(replace(tile, masks=self._masks(place)))
@@ -179,6 +184,8 @@ class _DirectWriter(KernelEmitter):
         if tile.masks is None:
             return dict(zip(offsets, self._read(line, None), strict=True))
         masks = tile.masks
+        if tile.rows_exist:
+            return dict(zip(offsets, self._read(line, masks), strict=True))
         zeros = [b.const(0, spec.element, spec.lanes)] * len(offsets)
         is_there = b.op("arith.cmpi", [row, d("size0")], "i1", 1, "ult")
         return dict(zip(offsets, b.if_else(is_there, lambda: self._read(line, masks), lambda: zeros), strict=True))
@@ -233,7 +240,7 @@ class _DirectWriter(KernelEmitter):
         """A row of a tile, counted through its units: `sums` are the results of units, which are brought in order."""
         b, rows = self.b, self.spec.rows
         at = b.add(b.mul(tile.row, rows.results), row)
-        if tile.masks is None or rows.results == 1:
+        if tile.rows_exist or rows.results == 1:
             self._finish(tile, at, self._in_order(sums))
             return
         with b.if_(b.cmp("lt", at, self.dim("height"))):
