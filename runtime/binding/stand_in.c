@@ -43,9 +43,12 @@ PyObject *fb_multiply_add(PyObject *module, PyObject *arguments) {
     steps[k] = views[k].len == bytes ? 0 : 1;
     fits &= steps[k] == 0 || views[k].len == views[OUT].len;
   }
-  if (fits)
+  if (fits) {
+    Py_BEGIN_ALLOW_THREADS;
     (is_double ? multiply_add_f64 : multiply_add_f32)(views[X].buf, views[Y].buf, views[Z].buf, views[OUT].buf, steps,
                                                       n);
+    Py_END_ALLOW_THREADS;
+  }
   release(views);
   if (!fits)
     return PyErr_Format(PyExc_ValueError, "[multiply_add] operands have other sizes than the result. Pass one element "
