@@ -443,3 +443,28 @@ def test_moving_a_module_may_be_overridden_by_way_of_the_others():
 
     net = Net(2, 3)
     assert net.to("cpu") is net and net.to(fb.float64).weight.dtype is fb.float64
+
+
+def test_a_module_that_was_not_set_up_is_told_so():
+    """As PyTorch, which raises AttributeError of `_backward_hooks`, of `cannot assign parameters before Module.__init__() call`."""
+
+    def made(lib, what=None):
+        class Net(lib.nn.Module):
+            def __init__(self):
+                self.what = what
+
+            def forward(self, x):
+                return x
+
+        return Net()
+
+    def run(lib, nn):
+        uses = (lambda: made(lib)(1), lambda: made(lib, nn.Parameter(lib.ones(1))), lambda: made(lib).train())
+        for use in uses:
+            with pytest.raises(AttributeError):
+                use()
+        return made(lib, 3).what
+
+    assert same_everywhere(run) == 3
+    with pytest.raises(AttributeError, match=r"\[Module\] Net was used before Module.__init__\(\) ran. Call super"):
+        made(fb)(fb.ones(1))

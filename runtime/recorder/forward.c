@@ -6,7 +6,7 @@
 
 /* How many calls without gradients enclose the next one in this thread. */
 static __thread uint32_t depth __attribute__((tls_model("initial-exec")));
-static PyObject *hooks_name, *impl_name, *forward_name;
+static PyObject *members_name, *hooks_name, *impl_name, *forward_name;
 
 #define MOST_ON_STACK 6
 
@@ -24,8 +24,15 @@ static PyObject *call_method(PyObject *self, PyObject *name, PyObject *args, PyO
   return result;
 }
 
+/* Whether a class's own __init__ has called that of modules; the error that says so is its attributes'. */
+static bool is_set_up(PyObject *self) {
+  PyObject *members = PyObject_GetAttr(self, members_name);
+  Py_XDECREF(members);
+  return members != NULL;
+}
+
 static PyObject *call_forward(PyObject *self, PyObject *args, PyObject *kwargs) {
-  PyObject *hooks = PyObject_GetAttr(self, hooks_name);
+  PyObject *hooks = is_set_up(self) ? PyObject_GetAttr(self, hooks_name) : NULL;
   if (!hooks)
     return NULL;
   Py_DECREF(hooks); /* what it is, not what is in it */
@@ -56,10 +63,11 @@ static PyType_Spec spec = {
 };
 
 int fb_forward_init(PyObject *module) {
+  members_name = PyUnicode_InternFromString("_members");
   hooks_name = PyUnicode_InternFromString("_call_hooks");
   impl_name = PyUnicode_InternFromString("_call_impl");
   forward_name = PyUnicode_InternFromString("forward");
-  PyObject *type = hooks_name && impl_name && forward_name ? PyType_FromSpec(&spec) : NULL;
+  PyObject *type = members_name && hooks_name && impl_name && forward_name ? PyType_FromSpec(&spec) : NULL;
   int status = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
   Py_XDECREF(type);
   return status;
