@@ -50,12 +50,15 @@ def _letters(rank: int) -> str:
     return ", ".join("DHW"[-rank:]) if rank > 1 else "L"
 
 
-def _check_operands(op: str, x: Value, weight: Value, bias: Value | None) -> None:
+def _check_dtypes(op: str, x: Value, weight: Value, bias: Value | None) -> None:
     for what, other in (("weight", weight), ("bias", bias)):
         if other is not None and other.dtype is not x.dtype:
             raise RuntimeError(
                 f"[{op}] input has dtype {x.dtype.name} and {what} {other.dtype.name}. Convert them to one dtype with .to()."
             )
+
+
+def _check_extents(op: str, x: Value, weight: Value) -> None:
     if 0 in x.shape[2:] or 0 in weight.shape[2:]:
         raise RuntimeError(
             f"[{op}] input of shape {x.shape} and weight of shape {weight.shape} have an empty spatial dimension. "
@@ -127,7 +130,8 @@ def convolution(
     dilation, groups = numbers(op, "dilation", dilation, rank, 1), _check_groups(op, groups)
     kernel = weight.shape[2:]
     low, high = margins(op, padding, kernel, stride, dilation)
-    _check_operands(op, x, weight, bias)
+    _check_dtypes(op, x, weight, bias)
+    _check_extents(op, x, weight)
     _check_channels(op, x, weight, weight.shape[1] * groups, groups)
     wide = [n + a + b for n, a, b in zip(x.shape[2:], low, high, strict=True)]
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
@@ -262,7 +266,7 @@ def _transposed(
     stride, padding = numbers(op, "stride", stride, rank, 1), numbers(op, "padding", padding, rank, 0)
     dilation, groups = numbers(op, "dilation", dilation, rank, 1), _check_groups(op, groups)
     extra = numbers(op, "output_padding", output_padding, rank, 0)
-    _check_operands(op, x, weight, bias)
+    _check_dtypes(op, x, weight, bias)
     _check_channels(op, x, weight, weight.shape[0], groups)
     if any(n >= max(s, d) for n, s, d in zip(extra, stride, dilation, strict=True)):
         raise RuntimeError(
@@ -270,6 +274,9 @@ def _transposed(
         )
     rows = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, extra, strict=True)
     size = tuple((n - 1) * s - 2 * p + d * (k - 1) + e + 1 for n, k, s, p, d, e in rows)
+    if x.shape[0] == 0 and 0 in x.shape[2:] and 0 not in weight.shape[2:] and min(size) >= 0:
+        return _biased(op, _of_no_images(x, weight, size, stride, dilation, groups), bias)
+    _check_extents(op, x, weight)
     if any(n < 1 for n in size):
         raise RuntimeError(
             f"[{op}] the result of input of shape {x.shape} would be {_by(size)}. Use less padding or a larger kernel."
@@ -280,6 +287,18 @@ def _transposed(
         how = dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
         y = ops.convolution_input(x, weight, sizes=size, **how)
     return _unbatched(_biased(op, y, bias), is_batch)
+
+
+def _of_no_images(
+    x: Value, weight: Value, size: Sequence[Any], stride: _Numbers, dilation: _Numbers, groups: int
+) -> Value:
+    """The transposed convolution of no maps, as large as it would be of some: of none of one place where they have none."""
+    places = [1 if n == 0 else n for n in x.shape[2:]]
+    each = zip(places, weight.shape[2:], stride, dilation, strict=True)
+    sizes = tuple([(n - 1) * s + d * (k - 1) + 1 for n, k, s, d in each])
+    how = dict(stride=stride, padding=(0,) * len(sizes), dilation=dilation, groups=groups)
+    y = ops.convolution_input(ops.reshape(x, shape=(*x.shape[:2], *places)), weight, sizes=sizes, **how)
+    return ops.reshape(y, shape=(*y.shape[:2], *size))
 
 
 def _of_single_places(x: Value, weight: Value) -> Value:
@@ -296,6 +315,9 @@ _CALLS_TRANSPOSED = calls(
         call(data(2, 3, 4), data(4, 2, 3), error=(RuntimeError, "has 3 channels, and weight of shape (4, 2, 3)")),
         call(data(2, 3, 4), data(3, 2, 3), output_padding=1, error=(RuntimeError, "Give less than one of these")),
         call(data(2, 3, 4), data(3, 2, 3), padding=4, error=(RuntimeError, "Use less padding")),
+        call(data(0, 2, 0), data(2, 3, 3), data(3), gradient=False),
+        call(data(0, 2, 0), data(2, 3, 3), None, 2, 1, 1, gradient=False),
+        call(data(1, 2, 0), data(2, 3, 3), error=(RuntimeError, "have an empty spatial dimension")),
         call(data(2, 3, 4), data(3, 2, 3), padding="same", error=(TypeError, "padding is 'same'. Give an int")),
     ]
 )
@@ -312,6 +334,7 @@ _CALLS_TRANSPOSED_2D = calls(
             error=(RuntimeError, "bias has shape (4,)"),
         ),
         call(data(2, 4, 3, 2), data(4, 1, 3, 2), data(2), (2, 1), 1, (1, 0), 2),
+        call(data(0, 4, 0, 2), data(4, 1, 3, 2), data(2), (2, 1), 0, 0, 2, gradient=False),
     ]
 )
 _CALLS_TRANSPOSED_3D = calls(lambda: [call(data(1, 2, 2, 2, 3), data(2, 2, 2, 3, 2), None, 1, (0, 1, 0))])
