@@ -1,15 +1,19 @@
 """One mechanism for all that other packages offer: passes, ops, targets and dialects by name, with the version of the interface
 that they are written for; what cannot be read, imported or used is told with package and file, and does no harm."""
 
+import subprocess
 import sys
 import warnings
 
+import flambeau as fb
 import pytest
 from flambeau.compiler import targets
+from flambeau.compiler.export import linker
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import registry as passes
 from flambeau.compiler.plugins import foreign
 from flambeau.compiler.schedules.registry import SCHEDULE_REGISTRY
+from flambeau.compiler.targets import platforms
 from flambeau.dialects import entry_points, irdl, plugins
 from flambeau.dialects.entry_points import INTERFACES, Interface, PluginError
 
@@ -23,6 +27,8 @@ class Mine(Pass):
         return graph
 
 chip = Target("chip", "x86_64-unknown-linux-gnu", "x86-64", "+sse2", 16, 16)
+board = Target("board", "x86_64-unknown-linux-gnu", "x86-64", "+avx,+fma", 16, 16)
+gpu = Target("gpu", "nvptx64-nvidia-cuda", "sm_90", "", 16, 16, family="gpu")
 
 def schedule(group, machine, default):
     return None
@@ -195,6 +201,26 @@ func.func @main(%x: tensor<64xf32>) -> tensor<64xf32> {
 """
     text = stage_text.convert(program, [], "tape", "assembly", options)
     assert "xorps" in text and "ymm" not in text
+
+
+def test_programs_are_exported_for_a_target_of_a_plugin(package, tmp_path):
+    package("[flambeau.targets]\nchip = MODULE:chip\nboard = MODULE:board\ngpu = MODULE:gpu\n")
+    net, x = fb.nn.Linear(3, 2), fb.ones(4, 3)
+    here = linker.native(platforms.find("board-linux")) is not None
+    made = fb.export(net, (x,), tmp_path / "model", target="board-linux", executable=here)
+    assert made.object_file.read_bytes()[:4] == b"\x7fELF" and "board" in (tmp_path / "model" / "model.h").read_text()
+    if here:
+        assert subprocess.run([made.executable, "--check"], timeout=60).returncode == 0
+    with pytest.raises(
+        ValueError, match=r"unknown target 'no-board-linux'. Choose one of .*aarch64-linux, board-linux, chip-linux"
+    ):
+        fb.export(net, (x,), tmp_path / "other", target="no-board-linux")
+    with pytest.raises(ValueError, match=r"target 'gpu' is a gpu of triple nvptx64-nvidia-cuda"):
+        fb.export(net, (x,), tmp_path / "other", target="gpu-linux")
+    with pytest.raises(
+        RuntimeError, match=r"the code for chip calls fmaf, which the runtime lacks. Export for a CPU with fused"
+    ):
+        fb.export(net, (x,), tmp_path / "other", target="chip-linux")
 
 
 def test_dialects_of_plugins_are_loaded_where_programs_are_read(package):

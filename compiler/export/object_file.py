@@ -256,7 +256,8 @@ def write_object(file: BinaryIO, contents: Contents, target: Target) -> None:
     defined = {t.symbol} if t.data else set()
     if unknown := set(elf.undefined_symbols(code)) - RUNTIME_SYMBOLS - defined:
         raise RuntimeError(
-            f"[export] the code calls {', '.join(sorted(unknown))}, which the runtime lacks. Report this."
+            f"[export] the code for {target.name} calls {', '.join(sorted(unknown))}, which the runtime lacks. Export for a CPU "
+            "with fused multiply-adds, or report this."
         )
     if t.data:
         elf.write_with_data(file, code, t.symbol, t.data)
