@@ -94,8 +94,9 @@ class CallHistory:
 
     def _call(self, entry: tuple, base: int, provided: Mapping[int, int]) -> None:
         _, _, operands, results, writes, *_ = entry
+        made = entry, base, self._at
         for slot in results:
-            self.makers[base + slot] = entry, base, self._at
+            self.makers[base + slot] = made
             if slot in provided:
                 self.data[base + slot] = provided[slot]
         if not base:
