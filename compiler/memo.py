@@ -83,6 +83,11 @@ class Shared:
         return found
 
 
+def keeps() -> bool:
+    """Whether what was made of a part may be used for equal ones."""
+    return not _forgets[0]
+
+
 @contextmanager
 def nothing_kept() -> Iterator[None]:
     """Inside, every answer is worked out anew, in all threads. What comes out is the same, later: it is for tests."""

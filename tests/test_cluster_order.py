@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
-
-import pytest
 import random_graphs
-import test_equal_parts as parts
-from flambeau import programs
 from flambeau.compiler import stages
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster_order import in_order
@@ -16,6 +11,7 @@ from flambeau.dialects.graph import Graph
 from flambeau.dialects.record import find
 from support import rounds
 from test_cluster_prologues import Program, op
+from test_equal_parts import residual_blocks
 
 
 def names(graph: Graph) -> list[str]:
@@ -34,7 +30,7 @@ def assert_is_an_order(graph: Graph) -> None:
 def test_operands_come_first():
     for seed in range(rounds(30, 400, 2000)):
         assert_is_an_order(random_graphs.program(seed, n_nodes=30).graph)
-    assert_is_an_order(blocks(3))
+    assert_is_an_order(residual_blocks(3))
 
 
 def test_an_update_comes_behind_its_gradient():
@@ -83,19 +79,11 @@ def test_what_stays_beside_a_value_is_not_computed_earlier():
     assert names(graph) == ["matmul", "erf", "matmul", "exp", "mul", "matmul"]
 
 
-@cache
-def blocks(n: int) -> Graph:
-    """A training step of `n` blocks, assembled the first time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(programs, "walker", lambda: None)
-        return parts.residual_blocks(n)
-
-
 def test_no_kernel_depends_on_the_number_of_layers():
     """All but those of numbers, which gather."""
 
     def kernels(n: int) -> set[str]:
-        work = stages.run(blocks(n), Options())
+        work = stages.run(residual_blocks(n), Options())
         return {
             call.source.text
             for part, made in zip(work.clusters, work.lowered)
@@ -107,5 +95,5 @@ def test_no_kernel_depends_on_the_number_of_layers():
 
 
 def test_every_layer_has_as_many_clusters():
-    counts = [len(stages.run(blocks(n), Options()).clusters) for n in (3, 5, 12)]
+    counts = [len(stages.run(residual_blocks(n), Options()).clusters) for n in (3, 5, 12)]
     assert (counts[2] - counts[1]) * 2 == (counts[1] - counts[0]) * 7

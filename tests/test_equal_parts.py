@@ -5,13 +5,14 @@ from __future__ import annotations
 import gc
 import pickle
 from dataclasses import replace
-from functools import reduce
+from functools import cache, reduce
 
 import flambeau as fb
 import numpy as np
 import pytest
 import random_graphs
 import whole_programs
+from flambeau import programs as assembled
 from flambeau.compiler import memo, stages
 from flambeau.compiler.groups.text import print_group
 from flambeau.compiler.options import Options
@@ -107,8 +108,9 @@ def test_sums_over_many_parts_are_cut_into_equal_kernels():
     assert len(kinds(240)) <= len(kinds(120)) + 1
 
 
+@cache
 def residual_blocks(n: int) -> Graph:
-    """A training step of `n` equal blocks."""
+    """A training step of `n` equal blocks, assembled the first time."""
     width = 8
 
     class Block(fb.nn.Module):
@@ -130,7 +132,9 @@ def residual_blocks(n: int) -> Graph:
         optimizer.step()
         fb.flush()
 
-    return max(whole_programs.graphs(run), key=lambda graph: len(graph.updates))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assembled, "walker", lambda: None)
+        return max(whole_programs.graphs(run), key=lambda graph: len(graph.updates))
 
 
 def clustered(graph: Graph) -> int:

@@ -12,11 +12,12 @@ import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from flambeau.compiler import families
+from flambeau.compiler import families, memo
 from flambeau.compiler.kernel import Cluster
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass
 from flambeau.compiler.passes.cluster_blocks import BLOCKS, blocked
+from flambeau.compiler.passes.cluster_copies import Copies, clean_cut, runs
 from flambeau.compiler.passes.cluster_groups import Clustering, OpenGroup
 from flambeau.compiler.passes.cluster_order import in_order
 from flambeau.compiler.passes.cluster_producers import Producers
@@ -84,11 +85,7 @@ class _Clustering:
         """The clusters, or None if groups were joined that wait for each other."""
         self.program = Clustering(self.graph, self.fuse)
         self.waiting = widened_factors(self.graph) if self.fuse else set()
-        for index, node in enumerate(self.graph.nodes):
-            if self.program.is_computed(node):
-                self._add(index)
-            elif node.results[0] in self.program.stored:
-                self._enter(self.program.copy_group(node.results[0]))
+        self._form_groups()
         for value in dict.fromkeys(self.graph.outputs):
             if value in self.program.producers and value not in self.group_of:
                 self._enter(self.program.copy_group(value))
@@ -100,6 +97,36 @@ class _Clustering:
         return [self._cluster(g) for g in ordered if g.outputs] if len(ordered) == len(self.groups) else None
 
     # ---- groups ----------------------------------------------------------------------------------------------
+
+    def _form_groups(self) -> None:
+        """Go through the nodes; of what repeats itself until two repeats have groups of their own, which are then copied."""
+        size, at = len(self.graph.nodes), 0
+        forms = [self.program.form_and_roots(i)[0] for i in range(size)] if self.fuse and memo.keeps() else []
+        for run in runs(forms):
+            cut = None
+            while cut is None and run.end - run.begin > 2 * run.period:
+                self._go_through(at, at := run.begin + 2 * run.period)
+                cut = clean_cut(run, self.groups.values())
+                run = run._replace(begin=run.begin + run.period)
+            if cut is None:
+                continue
+            self._go_through(at, at := cut + 2 * run.period)
+            last = [g for g in self.groups.values() if g.first >= at - run.period]
+            copies = Copies(self.program, at - run.period, run.period, last, self.waiting)
+            while at + run.period <= run.end and (groups := copies.at(at)) is not None:
+                for group in groups:
+                    self._enter(group)
+                    self.readers.update(dict.fromkeys(self.program.whole_reads(group), group.number))
+                at += run.period
+        self._go_through(at, size)
+
+    def _go_through(self, begin: int, end: int) -> None:
+        for index in range(begin, end):
+            node = self.graph.nodes[index]
+            if self.program.is_computed(node):
+                self._add(index)
+            elif node.results[0] in self.program.stored:
+                self._enter(self.program.copy_group(node.results[0]))
 
     def _enter(self, group: OpenGroup) -> None:
         group.number = self.entered

@@ -68,15 +68,18 @@ class _Order:
         return places
 
     def _settle(self) -> None:
-        """Place what is free, and what waits for nothing, where it is first read."""
+        """Place what is free, and what waits for nothing, where it is first read. Of these, numbers come first: they gather."""
         first, places = dict[int, int](), self.places
         for i in range(len(self.nodes) - 1, -1, -1):
             node, place = self.nodes[i], places[i]
-            if place < 0 or self.kinds[i] == _FREE:
+            if (place < 0 and not self._is_number(i)) or self.kinds[i] == _FREE:
                 read = [first[v] for v in node.results if v in first]
                 place = places[i] = min([*read, i] if place >= 0 else read, default=i)
             for v in node.operands:
                 first[v] = min(first.get(v, place), place)
+
+    def _is_number(self, i: int) -> bool:
+        return self.kinds[i] == _POINTWISE and not self.graph.avals[self.nodes[i].results[0]].shape
 
     def _ends(self) -> list[bool]:
         """Which nodes are elementwise ops, or free, and read by such nodes only."""
@@ -100,7 +103,7 @@ class _Order:
         made, avals, result = self.made, self.graph.avals, self.nodes[i].results[0]
         waits = max([made.get(r, -1) for r in self.reads[i]], default=-1)
         if waits < 0:
-            return i
+            return i if avals[result].shape else -1
         found = [
             max(waits, before)
             for root in self.reads[i]

@@ -1,0 +1,103 @@
+"""Repeats whose groups are copied: what is recognised, that it is what would be formed anew, and that the work does not grow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from flambeau.compiler import memo, stages
+from flambeau.compiler.options import Options
+from flambeau.compiler.passes.cluster import _Clustering
+from flambeau.compiler.passes.cluster_copies import Run, clean_cut, runs
+from flambeau.compiler.passes.cluster_groups import OpenGroup
+from flambeau.compiler.passes.cluster_order import in_order
+from flambeau.dialects.graph import Graph
+from test_cluster_prologues import Program, op
+from test_equal_parts import residual_blocks as blocks
+
+LAYER = list(range(30))
+
+
+@pytest.mark.parametrize(
+    "forms, found",
+    [
+        (LAYER * 3, []),
+        (LAYER * 4, [Run(0, 30, 120)]),
+        ([90, 91, *LAYER * 5, 92], [Run(2, 30, 152)]),
+        ([*LAYER * 4, *(range(50, 90)), *(range(40, 90)), *LAYER * 6], [Run(0, 30, 120), Run(210, 30, 390)]),
+        ([*LAYER, 90] * 4 + [91], [Run(0, 31, 124)]),
+        ([*LAYER * 2, 77] * 4, [Run(0, 61, 244)]),  # a layer has equal parts, too
+        ([*LAYER[:-1], None] * 6, []),  # what has no form is equal to nothing
+        ([5] * 500, []),  # no layers
+        ([], []),
+    ],
+)
+def test_runs_are_recognised_by_their_forms(forms, found):
+    assert runs(forms) == found
+
+
+def test_a_cut_is_clean_where_no_group_reaches_over_it_a_period_later_neither():
+    def group(*nodes: int) -> OpenGroup:
+        return OpenGroup(list(nodes), [], {})
+
+    run = Run(100, 10, 140)
+    apart = [group(98, 101), group(102, 107), group(108, 111), group(112, 117), group(118, 119)]
+    assert clean_cut(run, apart) == 102
+    assert clean_cut(run, [*apart, group(50, 103)]) == 108
+    assert clean_cut(run, [*apart, group(50, 121)]) is None
+    assert clean_cut(run, [*apart, group(1, 99), group(120, 130)]) == 102
+
+
+def nodes_joined(graph: Graph) -> int:
+    """For how many nodes clustering looks for a group to join."""
+    found, seen = _Clustering(graph, True, 200), list[int]()
+    add = found._add
+    found._add = lambda index: seen.append(index) or add(index)
+    found.run()
+    return len(seen)
+
+
+def as_clustered(graph: Graph) -> Graph:
+    """A program as clustering gets it, in the order that it goes through."""
+    work = stages.Compilation(graph, Options())
+    for name in stages.ON_PROGRAMS:
+        stages.advance(work, name)
+    return replace(work.graph, nodes=in_order(work.graph))
+
+
+def test_groups_of_layers_are_formed_for_some_and_copied_for_the_others():
+    few, many = as_clustered(blocks(14)), as_clustered(blocks(20))
+    assert nodes_joined(many) == nodes_joined(few) + 6 < len(few.nodes) / 2  # the number that is each layer's own
+    with memo.nothing_kept():
+        assert nodes_joined(many) > len(many.nodes) / 2
+
+
+def lowered(graph: Graph) -> tuple:
+    program = stages.run(graph, Options()).program
+    return program.spec, [kernel.text for kernel in program.kernels]
+
+
+def test_copies_are_what_would_be_formed():
+    kept = lowered(blocks(14))
+    with memo.nothing_kept():
+        assert lowered(blocks(14)) == kept
+
+
+def uneven(n: int, odd: int) -> Graph:
+    """Equal layers, one of which reads another layer's operand where the others read their own."""
+    p = Program()
+    w, x = p.input(16, 16), p.input(8, 16)
+    first = x
+    for k in range(n):
+        for _ in range(8):
+            h = op("tanh", op("mul", op("add", op("matmul", x, w), x), x))
+            x = op("exp", op("matmul", h, w)) + (first if k == odd else x)
+    return p.finish(x)
+
+
+@pytest.mark.parametrize("odd", [-1, 6])
+def test_a_layer_that_reads_otherwise_is_formed_anew(odd):
+    graph = uneven(9, odd)
+    kept = lowered(graph)
+    with memo.nothing_kept():
+        assert lowered(graph) == kept
