@@ -143,15 +143,33 @@ def grad(func: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: 
     return wrapper
 
 
+def _check_nesting(op: str, what: str, given: Any, of: str, tree: Any) -> None:
+    if not trees.alike(tree, given):
+        raise RuntimeError(
+            f"[{op}] {what} are nested as {trees.nesting(given)}, {of} as {trees.nesting(tree)}. Nest them alike."
+        )
+
+
+def _check_weight(leaf: Any) -> Any:
+    if leaf is not None and not isinstance(leaf, Tensor):
+        raise TypeError(f"[vjp] weights have a {type(leaf).__name__} among them. Pass tensors.")
+    return leaf
+
+
 def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     """(value, function) for `func(*primals)`: the function gives the gradients of `primals`, a tuple of as many, for weights in the
-    structure of the value; with `has_aux`, `func` gives (value, anything), and this (value, function, anything)."""
+    structure of the value; with `has_aux`, `func` gives (value, anything), and this (value, function, anything).
+
+    That function raises RuntimeError for weights that are nested in another way than the value, or of other shapes.
+    """
     with (kept := _inside(primals)):
         ours = _own("vjp", primals)
         value, aux = _split_aux("vjp", func(*ours), has_aux)
         keeps = kept.keeps((value, aux), ours)
 
     def gradients(cotangents: Any, retain_graph: bool = True, create_graph: bool | None = None) -> Any:
+        _check_nesting("vjp", "weights", cotangents, "the value", value)
+        trees.changed(_check_weight, cotangents)
         weights = tuple(trees.leaves(cotangents))
         outs = tuple(trees.leaves(value))
         if [w.shape for w in weights] != [y.shape for y in outs]:
@@ -171,11 +189,14 @@ def jvp(func: Callable[..., Any], primals: Any, tangents: Any, *, strict: bool =
     """(value, derivative along `tangents`) of `func(*primals)`, both in the structure of the value; with `has_aux`, `func` gives
     (value, anything), and this (value, derivative, anything). Forward mode: the tangents go along with what `func` records.
 
-    `strict` refuses values that do not depend on the primals, instead of giving zeros. Raises RuntimeError where tangents have
-    other shapes than the primals.
+    `strict` refuses values that do not depend on the primals, instead of giving zeros. Raises RuntimeError where tangents are
+    nested in another way than the primals or have other shapes, ValueError for tangents of integers.
     """
     if not isinstance(primals, tuple) or not isinstance(tangents, tuple):
         raise RuntimeError("[jvp] primals and tangents are tuples, one item for each argument. Pass (x,) for one x.")
+    _check_nesting("jvp", "tangents", tangents, "the primals", primals)
+    if whole := [t.dtype for t in trees.leaves(tangents) if not t.dtype.is_inexact]:
+        raise ValueError(f"[jvp] a tangent is {whole[0].name}. Convert it to the dtype of its primal.")
     with (kept := _inside(primals, tangents)):
         ours = _own("jvp", primals)
         value, aux = _split_aux("jvp", func(*ours), has_aux)
@@ -214,6 +235,10 @@ def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..
         keeps = kept.keeps(value, ours)
 
     def derivative(*tangents: Any) -> Any:
+        _check_nesting("linearize", "tangents", tangents, "the primals", primals)
+        for t, x in zip(trees.leaves(tangents), trees.leaves(primals)):
+            if t.dtype is not x.dtype:
+                raise RuntimeError(f"[linearize] a tangent is {t.dtype.name}, its primal {x.dtype.name}. Convert it.")
         check_finished(trees.leaves(value))
         is_asked = _is_inside() or any(t.requires_grad for t in trees.leaves(tangents))
         return _along("linearize", value, ours, tangents, keeps or is_asked)

@@ -24,6 +24,27 @@ def filled(tree: Any, values: Sequence[Any]) -> Any:
     return mapped(lambda t: next(left), tree)
 
 
+def alike(tree: Any, other: Any) -> bool:
+    """Whether two trees are nested in the same way: kinds, lengths, and keys in their order."""
+    if isinstance(tree, Mapping):
+        same = type(other) is type(tree) and list(other) == list(tree)
+        return same and all(alike(tree[key], other[key]) for key in tree)
+    if isinstance(tree, tuple | list):
+        return type(other) is type(tree) and len(other) == len(tree) and all(map(alike, tree, other))
+    return not isinstance(other, Mapping | tuple | list)
+
+
+def nesting(tree: Any) -> str:
+    """How a tree is nested, in Python's words with `*` for what it holds: `{'a': (*, *)}`."""
+    if isinstance(tree, Mapping):
+        return "{" + ", ".join(f"{key!r}: {nesting(value)}" for key, value in tree.items()) + "}"
+    if isinstance(tree, list):
+        return "[" + ", ".join(map(nesting, tree)) + "]"
+    if isinstance(tree, tuple):
+        return "(" + ", ".join(map(nesting, tree)) + ("," if len(tree) == 1 else "") + ")"
+    return "*"
+
+
 def spread(value: Any, tree: Any, fits: Callable[[Any], bool]) -> list[Any] | None:
     """For each leaf of the tree what `value` has there, a prefix of its nesting with what `fits` as leaves; None if it is none."""
     if fits(value):

@@ -41,9 +41,19 @@ def test_seeds_are_checked():
         (x * 2).backward()
     with pytest.raises(RuntimeError, match=r"\[backward\] the gradient is float32 of shape \(4,\)"):
         (x * 2).backward(fb.ones(4))
-    with pytest.raises(RuntimeError, match=r"\[backward\] the gradient is float64"):
-        (x * 2).backward(fb.ones(3, dtype=fb.float64))
+    with pytest.raises(RuntimeError, match=r"\[backward\] the gradient is complex64"):
+        (x * 2).backward(fb.ones(3, dtype=fb.complex64))
     assert x.grad is None
+
+
+def test_real_seeds_are_converted():
+    for dtype in (fb.float64, fb.int64, fb.bool, fb.bfloat16):
+        x = leaf([1.0, 2.0, 3.0])
+        seed = fb.tensor([1.0, 0.0, 1.0]).to(dtype)
+        (x * 2).backward(seed)
+        assert x.grad.dtype is fb.float32 and x.grad.tolist() == [2, 0, 2]
+        (g,) = fb.autograd.grad([x * 3, x * 4], x, [seed, fb.ones(3)])
+        assert g.dtype is fb.float32 and g.tolist() == [7, 4, 7]
 
 
 # ---- .grad ----------------------------------------------------------------------------------------------------

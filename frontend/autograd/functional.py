@@ -13,7 +13,7 @@ from flambeau import along_history, inline, tensor_hooks
 from flambeau import border as _border
 from flambeau import missing as _missing
 from flambeau.autograd.grad_mode import enable_grad
-from flambeau.autograd.gradients import grad
+from flambeau.autograd.gradients import fitted, grad
 from flambeau.functions.assemble import cat, stack
 from flambeau.functions.create import identity, ones_like, zeros_like
 from flambeau.runtime.recorder import Tensor
@@ -23,11 +23,11 @@ Tensors = tuple[Tensor, ...]
 
 def _tensors(op: str, what: str, value: Any) -> tuple[bool, Tensors]:
     """(whether several were given, all as a tuple)."""
-    given = tuple(value) if isinstance(value, tuple | list) else (value,)
+    given = value if isinstance(value, tuple) else (value,)
     for t in given:
         if not isinstance(t, Tensor):
-            raise TypeError(f"[{op}] {what} has a {type(t).__name__}. Pass tensors.")
-    return isinstance(value, tuple | list), given
+            raise TypeError(f"[{op}] {what} has a {type(t).__name__}. Pass a tensor, or a tuple of tensors.")
+    return isinstance(value, tuple), given
 
 
 def _owned(x: Tensor) -> Tensor:
@@ -84,6 +84,7 @@ def _tangents(outs: Tensors, ins: Tensors, given: Sequence[Tensor | None], creat
     """The derivatives of `outs` along tangents of the inputs, zeros where there are none."""
     at = [k for k, y in enumerate(outs) if y.requires_grad]
     found = [zeros_like(y) for y in outs]
+    given = [t if t is None else fitted(t, x) for t, x in zip(given, ins)]
     moved = along_history.tangents("jvp", [outs[k] for k in at], ins, given, create_graph) if at else []
     for k, t in zip(at, moved, strict=True):
         found[k] = found[k] if t is None else t

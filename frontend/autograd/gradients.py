@@ -16,6 +16,7 @@ from flambeau.autograd.graph import listed
 from flambeau.dialects.tape.common import ops
 from flambeau.function import Static, Tensors, function
 from flambeau.functions import assemble, create
+from flambeau.functions.convert import cast
 from flambeau.inline import aval_of
 from flambeau.promotion import result_dtype
 from flambeau.runtime import recorder
@@ -31,8 +32,8 @@ def backward_of(
 ) -> None:
     """Add the gradients of this tensor to the `.grad` of the leaves it was computed from (of `inputs` only, if given).
 
-    `gradient` is the cotangent, of the tensor's shape and dtype; it may be left out for a scalar. The graph can be gone
-    through again only with `retain_graph`; `create_graph` makes the gradients differentiable and retains it too.
+    `gradient` is the cotangent, of the tensor's shape and converted to its dtype; it may be left out for a scalar. The graph can be
+    gone through again only with `retain_graph`; `create_graph` makes the gradients differentiable and retains it too.
     Raises RuntimeError without history, for a freed graph, and for a value that was needed but modified in place.
     """
     _run_backward([tensor], [gradient], retain_graph, create_graph, inputs)
@@ -69,10 +70,22 @@ def backward(
         _run_backward(outs, given, retain_graph, create_graph, inputs)
 
 
+def fitted(weight: Tensor, tensor: Tensor) -> Tensor:
+    """What weighs a tensor, in its dtype: real numbers are converted."""
+    if weight.dtype is tensor.dtype or weight.dtype.is_complex or tensor.dtype.is_complex:
+        return weight
+    return cast(weight, tensor.dtype)
+
+
+def _fitted(outs: list[Tensor], given: list[Tensor | None]) -> list[Tensor | None]:
+    """Weights in the dtypes of what they weigh; what is no tensor is left to what refuses it."""
+    return [fitted(g, t) if isinstance(g, Tensor) else g for t, g in zip(outs, given)]
+
+
 def _run_backward(
     outs: list[Tensor], given: list[Tensor | None], retain_graph: bool | None, create_graph: bool, inputs: Any
 ) -> None:
-    wanted = None if inputs is None else listed(inputs)
+    given, wanted = _fitted(outs, given), None if inputs is None else listed(inputs)
     retain = create_graph if retain_graph is None else bool(retain_graph)
     if (
         create_graph
@@ -135,7 +148,7 @@ def grad(
     """
     outs, ins = listed(outputs), listed(inputs)
     given = [grad_outputs] if grad_outputs is None or isinstance(grad_outputs, Tensor) else list(grad_outputs)
-    given = given * len(outs) if given == [None] else given
+    given = given * len(outs) if given == [None] else _fitted(outs, given) + given[len(outs) :]
     if materialize_grads and allow_unused is False:
         raise ValueError(
             "[grad] materialize_grads gives zeros for unused inputs, and allow_unused is False. Leave it out."

@@ -16,10 +16,10 @@ from flambeau.samples import binary, call, calls, data, points
 
 
 def _times_log(x: Value, y: Value, pole: float, log: Callable[[Value], Value]) -> Value:
-    """x log(y), and 0 where x is 0 and y no NaN. There log is not infinite: in its place stands that of an ordinary number."""
-    extreme = ops.or_(y <= pole, y.eq(math.inf))
-    masked = ops.and_(x.eq(0), extreme)
-    return x * log(ops.select(masked, y.like(pole + 1.0), y))
+    """x log(y), and +0 where x is 0 and y no NaN. There log is not infinite: in its place stands that of an ordinary number."""
+    nothing, extreme = x.eq(0), ops.or_(y <= pole, y.eq(math.inf))
+    product = x * log(ops.select(ops.and_(nothing, extreme), y.like(pole + 1.0), y))
+    return product + ops.select(nothing, x.like(0.0), x.like(-0.0))  # -0 + 0 is +0, and x + -0 is x
 
 
 @function(free="flambeau special", method=True, in_place=True, out=True, samples=binary(0.5, 3))
