@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import sys
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from importlib import import_module
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 
@@ -96,6 +92,8 @@ class Offer:
 
 def is_interrupt(error: BaseException) -> bool:
     """Whether it is the user's Ctrl-C: workers hear none, so that there it is a plug-in's own doing."""
+    import signal  # as what else only some plug-ins need: importing Flambeau is to be quick
+
     return isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
 
 
@@ -110,6 +108,9 @@ def place(error: BaseException, offer: Offer) -> str:
 
 def own_line(error: BaseException, offer: Offer) -> str:
     """The innermost frame that is the plug-in's own, as "file:line"; "" without one."""
+    import traceback
+    from importlib.util import find_spec
+
     frames = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
     try:
         spec = find_spec(offer.value.partition(":")[0].partition(".")[0])
@@ -123,6 +124,9 @@ def own_line(error: BaseException, offer: Offer) -> str:
 @cache
 def _source(module: str) -> bytes:
     """The Python files of the top-level package of `module`, or that one file. Nothing is imported."""
+    from importlib.util import find_spec
+    from pathlib import Path
+
     try:
         spec = find_spec(module.partition(".")[0])
     except (ImportError, ValueError):

@@ -50,12 +50,14 @@ from flambeau import masked as masked
 from flambeau.memory_format import memory_format as memory_format
 from flambeau.runtime._binding import memory_stats as memory_stats
 from flambeau import metrics as metrics
+from flambeau import multiprocessing as multiprocessing
 from flambeau import nn as nn
 from flambeau.autograd.grad_mode import no_grad as no_grad
 from flambeau import onnx as onnx
 from flambeau import optim as optim
 from flambeau.profiling import profile as profile
 from flambeau import quantization as quantization
+from flambeau import random as random
 from flambeau.runtime._binding import reset_peak as reset_peak
 from flambeau import serialization as serialization
 from flambeau.autograd.grad_mode import set_grad_enabled as set_grad_enabled

@@ -11,6 +11,7 @@ import inspect
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Annotated, Any, TypeAlias
 
 from flambeau import spellings
@@ -33,6 +34,7 @@ Sizes = Annotated[Any, "size"]  #: static, and its ints are sizes: ones that kee
 Starts = Annotated[Any, "starts"]  #: (views only) a tuple of ints that enter the trace as 0-d int64 Values
 
 
+@cache
 def _kind(annotation: Any) -> str:
     """How an argument enters a trace, from its annotation (or the annotation's name)."""
     marker: Any = globals().get(annotation) if isinstance(annotation, str) else annotation

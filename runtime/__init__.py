@@ -6,7 +6,7 @@ Importing starts no thread and touches no device. Next: `plan_spec.py`, `include
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 from flambeau.runtime import _binding
 from flambeau.runtime._binding import (
@@ -50,9 +50,9 @@ __all__ = [
 
 def include_dir() -> str:
     """Folder to pass to a C compiler with -I for `flambeau/runtime.h`."""
-    return str(Path(__file__).parent / "include")
+    return os.path.join(os.path.dirname(__file__), "include")
 
 
 def lib_dir() -> str:
     """Folder of `libflambeau_rt`, shared and static."""
-    return str(Path(_binding.__file__).parent / "lib")
+    return os.path.join(os.path.dirname(_binding.__file__), "lib")

@@ -6,6 +6,7 @@ is used. Next: `finder.py`.
 
 from __future__ import annotations
 
+import importlib
 import typing
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
@@ -85,13 +86,14 @@ def _profiler() -> Names:
     }  # fmt: skip
 
 
-def _multiprocessing() -> Names:
-    import multiprocessing
+def _ours(name: str) -> Callable[[], Names]:
+    """The public names of a module of ours, loaded once it is asked for."""
 
-    return {name: getattr(multiprocessing, name) for name in multiprocessing.__all__} | {
-        "set_sharing_strategy": nothing, "get_sharing_strategy": lambda: "file_system", "get_all_sharing_strategies": set,
-        "spawn": refused("multiprocessing.spawn"),
-    }  # fmt: skip
+    def found() -> Names:
+        module = importlib.import_module(f"flambeau.{name}")
+        return {known: getattr(module, known) for known in module.__all__}
+
+    return found
 
 
 def _fx() -> Names:
@@ -164,27 +166,6 @@ def _storage() -> Names:
     from flambeau.functions.storage import UntypedStorage  # loaded once it is asked for
 
     return {"UntypedStorage": UntypedStorage, "TypedStorage": type("TypedStorage", (), {})}
-
-
-def _random() -> Names:
-    from flambeau import generator  # loaded once it is asked for
-
-    def fork_rng(*args: Any, **kwargs: Any) -> Any:
-        return _forked()
-
-    names = ("manual_seed", "seed", "initial_seed", "get_rng_state", "set_rng_state", "default_generator")
-    return {"fork_rng": fork_rng, **{name: getattr(generator, name) for name in names}}
-
-
-@contextmanager
-def _forked() -> Any:
-    from flambeau import generator  # loaded once it is asked for
-
-    state = generator.get_rng_state()
-    try:
-        yield
-    finally:
-        generator.set_rng_state(state)
 
 
 def _cpp_extension() -> Names:
@@ -329,8 +310,8 @@ STAND_INS: dict[str, Callable[[], Names]] = {
     "torch.version": _version,
     "torch.torch_version": _version,
     "torch.profiler": _profiler,
-    "torch.autograd.profiler": _profiler,
-    "torch.multiprocessing": _multiprocessing,
+    "torch.autograd.profiler": lambda: _profiler() | _ours("autograd.profiler")(),
+    "torch.multiprocessing": _ours("multiprocessing"),
     "torch.fx": _fx,
     "torch.fx.node": _fx,
     "torch.fx.graph_module": _fx,
@@ -343,7 +324,7 @@ STAND_INS: dict[str, Callable[[], Names]] = {
     "torch.onnx": _onnx,
     "torch.export": _export,
     "torch.storage": _storage,
-    "torch.random": _random,
+    "torch.random": _ours("random"),
     "torch.utils.cpp_extension": _cpp_extension,
     "torch.return_types": _empty,
     **dict.fromkeys(

@@ -5,12 +5,13 @@ In: the modules here. Out: the namespace `flambeau.autograd`. Next: `grad_mode.p
 
 from __future__ import annotations
 
+from importlib import import_module as _import_module
+
 from flambeau import border as _border
 from flambeau import missing as _missing
 from flambeau import tensor_hooks
 from flambeau.anomaly import detect_anomaly, set_detect_anomaly
-from flambeau.autograd import anomaly_mode, forward_ad, functional, grad_mode, graph
-from flambeau.autograd.custom import custom_vjp
+from flambeau.autograd import anomaly_mode, grad_mode, graph
 from flambeau.autograd.function import Function
 from flambeau.autograd.grad_mode import (
     enable_grad,
@@ -22,7 +23,6 @@ from flambeau.autograd.grad_mode import (
 from flambeau.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck
 from flambeau.autograd.gradients import backward, backward_of, grad
 from flambeau.autograd.leaves import detach_, requires_grad_
-from flambeau.autograd.variable import Variable  # noqa: F401
 from flambeau.declarations import Unsampled, attribute, declare
 
 _GRADIENTS = Unsampled("changes the gradient history of tensors that are there: see the tests of gradients")
@@ -57,9 +57,25 @@ __all__ = [
     "inference_mode",
     "is_grad_enabled",
     "no_grad",
+    "profiler",
     "set_detect_anomaly",
     "set_grad_enabled",
 ]
 
 _border.publish(globals(), ["backward", "grad", "gradcheck", "gradgradcheck", "is_grad_enabled"])
-__getattr__ = _missing.module_getattr("flambeau.autograd")
+#: Imported when first used: submodules, and names of submodules.
+_SUBMODULES = ("forward_ad", "functional", "profiler")
+_LAZY = {"custom_vjp": "custom", "Variable": "variable"}
+_missing_name = _missing.module_getattr("flambeau.autograd")
+
+
+def __getattr__(name: str) -> object:
+    if name in _SUBMODULES:
+        return _import_module(f"flambeau.autograd.{name}")
+    if name in _LAZY:
+        return getattr(_import_module(f"flambeau.autograd.{_LAZY[name]}"), name)
+    return _missing_name(name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

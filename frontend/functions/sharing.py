@@ -36,6 +36,7 @@ class _Memory(NamedTuple):
 _by_address: dict[int, _Memory] = {}
 _by_file: dict[tuple[int, int], _Memory] = {}
 _lock = process_lock()
+_moves = False
 
 
 def _identity(file: int) -> tuple[int, int]:
@@ -93,7 +94,16 @@ def _travel(cls: type) -> None:
         _travel(heir)
 
 
+def share_what_is_sent() -> None:
+    """From now on tensors that are sent to other processes are moved to memory that both share, as in PyTorch."""
+    global _moves
+    _moves = True
+    _travel(Tensor)
+
+
 def _sent(tensor: Tensor) -> Any:
+    if _moves and tensor.is_leaf and tensor._place == CPU.type:
+        share_memory_(tensor)
     memory, view = _memory_of(tensor), recorder.view_info(tensor)[0]
     has_strides = view is None or (view.base.dtype is tensor.dtype and recorder.strides(tensor) is not None)
     if memory is None or not tensor.is_leaf or not has_strides:
