@@ -144,6 +144,7 @@ TWICE_THERE = {
     "ImageFolder",
     "MNIST",
     "Node",
+    "profile",
 }
 
 
