@@ -5,6 +5,7 @@ import dataclasses
 import sys
 import warnings
 
+import flambeau as fb
 import numpy as np
 import pytest
 from flambeau.compiler import driver
@@ -23,6 +24,7 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.dtypes import float32
 from flambeau.dialects.record import find
+from flambeau.nn import functional as F
 from groups import GROUPS
 from test_plugin import offer
 
@@ -190,6 +192,26 @@ def test_pipelines_and_scripts_of_mlirs_keep_the_bits(offers, name):
         warnings.simplefilter("error")
         found = run()
     assert found.tolist() == (-(X + Y) * X).tolist()
+
+
+def drawn() -> list:
+    """Random numbers of some sizes, used elementwise, in a choice and in a fold."""
+    fb.manual_seed(3)
+    found = []
+    for rows in (33, 34, 35):
+        x = fb.rand(rows, 7) * 2.0 + 1.0
+        found += [x.tolist(), F.dropout(x * 3.0, 0.5).tolist(), fb.randn(rows, 5).exp().sum(0).tolist()]
+    return found
+
+
+def test_random_numbers_are_fused_by_mlirs_pass(offers):
+    """It moves the constants out of bodies, those that number an element among them."""
+    offers("Pipeline")
+    with fb.compiler_options(mode="blocking", without=("pipeline",)):
+        wanted = drawn()
+    with warnings.catch_warnings(), fb.compiler_options(mode="blocking"):
+        warnings.simplefilter("error")
+        assert drawn() == wanted
 
 
 @pytest.mark.parametrize(

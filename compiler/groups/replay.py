@@ -67,10 +67,14 @@ def _constant(maker: GraphMaker, op: Call, operands: list[int]) -> int:
     dtype = maker.aval(op).dtype
     if maker.aval(op).rank:
         raise GroupError("[arith.constant] a table is read as a whole. Read its elements in a body, by tensor.extract.")
-    return maker.constant(number(str(op.attribute["value"]), dtype.mlir), dtype)
+    value = number(str(op.attribute["value"]), dtype.mlir)
+    if dtype is int64:
+        maker.integers[op.results[0]] = int(value)
+    return maker.constant(value, dtype)
 
 
 def _size(maker: GraphMaker, op: Call, operands: list[int]) -> int:
+    maker.integers[op.results[0]] = op.attribute["size"]
     return maker.constant(op.attribute["size"], maker.aval(op).dtype)
 
 
@@ -236,7 +240,7 @@ def _source(maker: GraphMaker, op: Generic, loops: list[int], wanted: int, resul
         return maker.record("iota", (), aval, (aval.shape, loops.index(loop), aval.dtype), op.loc)
     here = linear.row_major(op.extents)
     types = body.value_types()
-    known = [n for n, form in linear.forms(body).items() if form == here and types[n] == "i64"]
+    known = [n for n, form in _forms(maker, op).items() if form == here and types[n] == "i64"]
     part = score(body, [wanted], known, whole=len(op.results) == 1)
     if any(o.name == "linalg.index" and n in part.needed for n, o in part.ops):
         raise GroupError("[linalg.index] generators compute with an element's row-major number only. Leave it whole.")
@@ -248,6 +252,13 @@ def _source(maker: GraphMaker, op: Generic, loops: list[int], wanted: int, resul
 
     record = placed(op.name or "generic", lower, weight(body))
     return maker.node(record, operands, aval, op.loc)
+
+
+def _forms(maker: GraphMaker, op: Generic) -> dict[int, linear.AffineForm]:
+    """The values of the body that are linear in the loops. Passes of MLIR's move a body's constants out of it."""
+    first = len(op.operands) + len(op.results)
+    known = {first + k: maker.integers.get(v) for k, v in enumerate(op.captures)}
+    return linear.forms(op.body, {k: linear.AffineForm((), n) for k, n in known.items() if n is not None})
 
 
 def _numbers(maker: GraphMaker, op: Generic, slot: int, loops: list[int]) -> int:
@@ -284,7 +295,7 @@ def _picks(op: Generic) -> BodyOp | None:
 def _picked(maker: GraphMaker, op: Generic, loops: list[int], extract: BodyOp, result: int) -> int:
     """A gather along the one axis whose place is data; with places that are linear, a flip."""
     table = op.captures[extract.operands[0] - len(op.operands) - len(op.results)]
-    forms = linear.forms(op.body)
+    forms = _forms(maker, op)
     places = [forms.get(x) for x in extract.operands[1:]]
     computed = [k for k, form in enumerate(places) if form is None]
     if not computed:

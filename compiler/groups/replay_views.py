@@ -17,11 +17,12 @@ from flambeau.dialects.size import Int, same
 
 
 class GraphMaker:
-    """A graph under construction: `value[v]` is the group's value `v` in it."""
+    """A graph under construction: `value[v]` is the group's value `v` in it, and `integers[v]` what it is if it is known."""
 
     def __init__(self, group: Group) -> None:
         self.group, self.graph = group, Graph(sizes=group.sizes)
         self.value: dict[int, int] = {v: self.graph.add_input(group.avals[v]) for v in group.inputs}
+        self.integers: dict[int, Int] = {}
         self.errors: dict[int, int] = {}
         self._views: dict[Any, int] = {}
 
