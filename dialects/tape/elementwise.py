@@ -316,15 +316,3 @@ cast = OpRecord(
     samples=_samples_cast,
     doc="x in another dtype; float to int truncates and saturates, NaN becomes 0; integers wrap.",
 )
-
-
-softclip = elementwise(
-    "softclip",
-    1,
-    dtypes=FLOATING,
-    reference=lambda x: x / (1 + np.abs(x)),
-    lower=lambda b, x: b.div(x, b.add(b.const(1, x), b.abs(x))),
-    vjp=lambda ct, r, x: (ct / ((1.0 + ops.abs(x)) * (1.0 + ops.abs(x))),),
-    samples=samples_of(),
-    doc="x / (1 + |x|).",
-)

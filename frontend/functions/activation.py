@@ -276,15 +276,3 @@ def functional_softmax(input: Tensor_, dim: Static = None, _stacklevel: Static =
 def functional_log_softmax(input: Tensor_, dim: Static = None, _stacklevel: Static = 3, dtype: Static = None):
     """`flambeau.log_softmax`; without `dim` along 0 of up to one dimension or of three, along 1 otherwise, with a warning."""
     return log_softmax.rule(input, usual_dim("log_softmax", len(input.shape)) if dim is None else dim, dtype)
-
-
-@function(free="flambeau nn.functional", method=True, in_place=True, samples=unary())
-def softclip(input: Tensor_):
-    """x / (1 + |x|)."""
-    return ops.softclip(floating(input))
-
-
-@function(free="flambeau", method=True, in_place=True, samples=unary())
-def cube(input: Tensor_):
-    """input ** 3."""
-    return input * input * input
