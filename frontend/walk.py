@@ -3,7 +3,8 @@
 In: a trace as the recorder exports it. Out: a program for this once, or None where the trace is better assembled at once: a
 gradient may still be asked for, an op is still to be compiled, or its own work is worth a look at what lies on disk. Each call has
 been expanded and its ops have plans: what calls share is looked up, so a new trace of known calls costs microseconds for each.
-Assembling a trace costs what many walks do, so it is walked first until that has cost a share of it, as measured in this process.
+They are joined to one list, which the recorder runs by itself when the trace comes again. Assembling a trace costs what many such runs
+do, so it is assembled once they have cost a share of that, as measured in this process.
 Next: `call_gradients.py` for backward; `programs.py`, which assembles what is seen again.
 """
 
@@ -15,16 +16,16 @@ from typing import Any
 
 from flambeau.call_gradients import Deferred
 from flambeau.dialects.graph import Graph
-from flambeau.runtime._binding import run_op_lists
+from flambeau.runtime._binding import join_op_lists
 from flambeau.runtime.recorder import Program
 
 #: Nanoseconds that a call's own work may take, by estimate, where assembling it costs more than running it unfused.
 CHEAP = 20_000
-#: How often a trace is walked at most before it is assembled.
+#: How often a trace is walked at most before it is assembled: each time at other sizes, or because more of its results are alive.
 WALKS = 8
-#: Of what assembling a trace costs, the part that walking it again may cost first: what comes often costs about so much more than
+#: Of what assembling a trace costs, the part that running it again may cost first: what comes often costs about so much more than
 #: if it had been assembled at once. The first walk does not count, which looks up what other traces share.
-SHARE = 1 / 6
+SHARE = 1 / 2
 
 #: How many times as much a trace has cost for each call when its gradient is asked for that it will not be walked: a gradient takes
 #: about twice as many calls as what it is of, and twice as long.
@@ -109,6 +110,7 @@ class _Steps:
         self.calls, self.sizes = calls, sizes
         self.inputs: list[int] = []
         self.steps: list[Step] = []
+        self.graphs: list[Graph] = []  # of the steps
         self.same: dict[int, int] = {}
         self.used_up: set[int] = set()
         self.imports = False
@@ -147,6 +149,19 @@ class _Steps:
         if found is None:
             return False
         self.steps.append((found, [self.same.get(s, s) for s in operands] if self.same else operands, results))
+        self.graphs.append(graph)
+        return True
+
+    def joined(self, live: Sequence[int]) -> Any:
+        """All steps as one list, which gives what is `live` then."""
+        return join_op_lists(self.steps, self.inputs, live)
+
+    def renewed(self) -> bool:
+        """Look for lists with more plans. False: there are none."""
+        found = [self.calls.find(graph, self.sizes) for graph in self.graphs]
+        if None in found or all(new is step[0] for new, step in zip(found, self.steps)):
+            return False
+        self.steps = [(new, *step[1:]) for new, step in zip(found, self.steps)]
         return True
 
     def _backward(self, payload: Deferred, slots: Sequence[int]) -> bool:
@@ -164,18 +179,31 @@ class _Steps:
 
 
 class _TraceWalk:
-    """The calls of one trace; it forgets them when they have run, and the program that then knows what they took."""
+    """The calls of one trace as one list, which the recorder runs from then on at these sizes, and asks about from time to time."""
 
-    program: Program | None = None
+    program: Program
 
     def __init__(self, made: _Steps, live: Sequence[int]) -> None:
-        self.inputs, self.steps, self.live = made.inputs, made.steps, live
+        self.made, self.live = made, live
+        self._list: Any = None
 
     def __call__(self, inputs: Sequence[Any], donate: Sequence[bool], sizes: Sequence[int] = ()) -> list[Any]:
+        if self._list is not None:
+            return self._asked().run(inputs)
         start = thread_time_ns()
-        steps, self.steps = self.steps, []
-        program, self.program = self.program, None
-        found = run_op_lists(steps, self.inputs, inputs, self.live)
-        if program is not None:
-            program.spent += thread_time_ns() - start
+        program, op_list = self.program, self.made.joined(self.live)
+        found = op_list.run(inputs)
+        self._list = program.executable = op_list
+        program.lasts = self.made.sizes
+        program.spent += thread_time_ns() - start
         return found
+
+    def _asked(self) -> Any:
+        """The list to run now. Where it has taken long enough, the trace is assembled when it comes again."""
+        program, op_list, made = self.program, self._list, self.made
+        if op_list.ns >= SHARE * assembling.each * made.n_calls:
+            program.lasts, program.once, program.spent = None, WALKS, op_list.ns
+        elif made.renewed():
+            self._list = program.executable = made.joined(self.live)
+            self._list.ns = op_list.ns
+        return self._list

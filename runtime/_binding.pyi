@@ -77,8 +77,36 @@ class Plan:
     def arena_bytes(self) -> int: ...
 
 @final
+class SmallOp:
+    def run(self, *operands: object) -> Buffer: ...
+    @staticmethod
+    def elementwise(
+        steps: bytes, constants: bytes, n_values: int, sizes: tuple[int, ...], size: int, n: int, nan_bytes: int, /
+    ) -> SmallOp: ...
+    @staticmethod
+    def moved(size: int, n: int, walk: tuple[tuple[int, ...], tuple[int, ...]], offset: int, /) -> SmallOp: ...
+    @staticmethod
+    def constant(values: bytes, /) -> SmallOp: ...
+    @staticmethod
+    def folded(
+        steps: bytes,
+        constants: bytes,
+        n_values: int,
+        identity: bytes,
+        n: int,
+        kept: tuple[tuple[int, ...], tuple[int, ...]],
+        folded: tuple[tuple[int, ...], tuple[int, ...]],
+        is_inner: bool,
+        nan_bytes: int,
+        /,
+    ) -> SmallOp: ...
+    @staticmethod
+    def product(batch: int, m: int, k: int, n: int, size: int, nan_bytes: int, /) -> SmallOp: ...
+
+@final
 class OpList:
     is_stale: bool
+    ns: int
     def __new__(
         cls,
         n_values: int,
@@ -94,8 +122,6 @@ class OpList:
     ) -> list[Buffer]: ...
     @property
     def calls(self) -> int: ...
-    @property
-    def ns(self) -> int: ...
 
 _C_API: object
 
@@ -107,13 +133,9 @@ def _refuse_memory(nth: int, /) -> None: ...
 def trim() -> int: ...
 def set_num_threads(n: int, /) -> None: ...
 def uncollected(function: Callable[..., Any], /, *args: Any) -> Any: ...
-def run_op_lists(
-    links: Sequence[tuple[OpList, Sequence[int], Sequence[int]]],
-    entered: Sequence[int],
-    inputs: Sequence[object],
-    outputs: Sequence[int],
-    /,
-) -> list[Buffer]: ...
+def join_op_lists(
+    links: Sequence[tuple[OpList, Sequence[int], Sequence[int]]], entered: Sequence[int], outputs: Sequence[int], /
+) -> OpList: ...
 def pass_back(
     history: Any,
     walk: Any,

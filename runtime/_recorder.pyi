@@ -118,6 +118,7 @@ class Program:
     others: tuple[Any, ...] | None
     updates: Any
     once: int
+    lasts: Sequence[int] | None
     spent: int
     runs: int
     ns: int

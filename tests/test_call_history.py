@@ -14,7 +14,6 @@ from flambeau.dialects.size_equations import solved
 from flambeau.dialects.size_guards import scope
 from flambeau.dialects.size_rows import program
 from flambeau.runtime import recorder
-from flambeau.walk import WALKS
 
 F = fb.nn.functional
 
@@ -183,11 +182,13 @@ def test_an_episode_is_assembled_once_it_came_often(background, monkeypatch):
     for n in (5, 6, 7):
         weighted(n, w, v)
     made, results = counted(monkeypatch), []
-    monkeypatch.setattr(walking, "SHARE", float("inf"))
-    for k in range(WALKS + 2):
-        w.grad = v.grad = None
-        results.append(weighted(9, w, v)[1])
-        assert made["fragments"] == (k >= WALKS)
+    for share, n in ((float("inf"), 12), (0.0, 1000)):
+        monkeypatch.setattr(walking, "SHARE", share)
+        while made["fragments"] == 0 and n > 0:
+            w.grad = v.grad = None
+            results.append(weighted(9, w, v)[1])
+            n -= 1
+        assert made["fragments"] == (share == 0)
     assert all(r == results[0] for r in results)
 
 

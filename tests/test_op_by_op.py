@@ -331,20 +331,24 @@ def test_lists_run_one_after_the_other():
         raise ZeroDivisionError
 
     one, zero = calls(add), calls(fail)
-    found = _binding.run_op_lists([(one, [7], [-2]), (one, (-2,), (9,)), (one, [-2], [4])], [7], [40], [9, 4])
+    def run(links, entered, inputs, outputs):
+        return _binding.join_op_lists(links, entered, outputs).run(inputs)
+
+    found = run([(one, [7], [-2]), (one, (-2,), (9,)), (one, [-2], [4])], [7], [40], [9, 4])
     assert [np.frombuffer(b, np.int64)[0] for b in found] == [42, 42]
     live = _binding.memory_stats()["live_bytes"]
     with pytest.raises(ZeroDivisionError):
-        _binding.run_op_lists([(one, [0], [1]), (zero, [1], [2])], [0], [1], [2])
+        run([(one, [0], [1]), (zero, [1], [2])], [0], [1], [2])
     for links, entered, outputs, words in (
         ([(one, [1], [2])], [0], [2], "what is not there"),
         ([(one, [0], [2])], [0], [1], "was not made"),
         ([(one, [0, 0], [2])], [0], [2], "list of 1 values is given 2"),
-        ([(one, [0], [2])], [0, 1], [2], "1 inputs are given for 2"),
         ([(_binding.OpList(1, 1, (), [0], None, 1), [0], [2])], [0], [2], "with symbols"),
     ):
         with pytest.raises(ValueError, match=words):
-            _binding.run_op_lists(links, entered, [1], outputs)
+            run(links, entered, [1], outputs)
+    with pytest.raises(RuntimeError, match="has 2 inputs, got 1"):
+        run([(one, [0], [2])], [0, 1], [1], [2])
     with pytest.raises(TypeError):
-        _binding.run_op_lists([(None, [0], [1])], [0], [1], [1])
+        run([(None, [0], [1])], [0], [1], [1])
     assert _binding.memory_stats()["live_bytes"] == live

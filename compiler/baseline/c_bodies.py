@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from flambeau.compiler.groups.form import Body, BodyOp
@@ -15,7 +16,7 @@ from flambeau.dialects.dtypes import by_mlir
 from flambeau.runtime import _binding as runtime
 
 _CONVERSIONS = frozenset(
-    f"arith.{name}" for name in ("bitcast", "extf", "truncf", "extsi", "trunci", "sitofp", "index_cast")
+    f"arith.{name}" for name in ("bitcast", "extf", "truncf", "extsi", "trunci", "sitofp", "uitofp", "index_cast")
 )
 _UNIT = 8  # bytes of a constant
 _MOST = 4  # operands
@@ -27,17 +28,35 @@ def _places() -> dict[str, int]:
     return {name: place for place, name in enumerate(runtime.body_ops())}
 
 
-def in_c(body: Body) -> Callable[[Sequence[np.ndarray]], np.ndarray] | None:
-    """What computes the body's one result from arrays of its first arguments, which are of one shape, without gaps and of the
-    arguments' types; others are not read."""
+class Code(NamedTuple):
+    """A body as `run_body` takes it."""
+
+    steps: bytes
+    constants: bytes
+    n_values: int
+    n_steps: int
+
+
+def coded(body: Body) -> Code | None:
+    """A body of one result, the last value, whose arguments after the first few are not read; None where C does not know an op."""
     types = body.value_types()
     steps = _BodySteps(types)
     if len(body.types) > _MOST + 1 or body.results != (len(types) - 1,):
         return None
     if not all(steps.add(*entry) for entry in enumerate(body.ops, len(body.types))):
         return None
-    code, held = np.array(steps.code, np.int32).tobytes(), bytes(steps.constants)
-    n_values, dtype = len(types), by_mlir(types[-1]).numpy
+    code = np.array(steps.code, np.int32).tobytes()
+    return Code(code, bytes(steps.constants), len(types), len(steps.code)) if code else None
+
+
+def in_c(body: Body) -> Callable[[Sequence[np.ndarray]], np.ndarray] | None:
+    """What computes the body's one result from arrays of its first arguments, which are of one shape, without gaps and of the
+    arguments' types; others are not read."""
+    found = coded(body)
+    if found is None:
+        return None
+    code, held, n_values, _ = found
+    dtype = by_mlir(body.value_types()[-1]).numpy
 
     def run(arrays: Sequence[np.ndarray]) -> np.ndarray:
         out = np.empty(arrays[0].shape, dtype)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, cast
 
+from flambeau.compiler.baseline.small_ops import small_op
 from flambeau.compiler.baseline.stand_ins import StandIn, stand_in
 from flambeau.compiler.baseline.waiting import Waiting
 from flambeau.compiler.caches.identity import graph_key
@@ -24,6 +25,8 @@ from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.locks import process_lock
 from flambeau.dialects.size import LEAST, Int, Size, evaluate, is_static, substitute, symbol
 from flambeau.dialects.size_guards import scope
+from flambeau.dialects.tape import nan
+from flambeau.runtime._binding import SmallOp
 
 #: Seconds that what stands in for an op takes before a plan is looked for on disk, and before one is asked of the workers.
 LOOK, ASK = 0.0002, 0.005
@@ -67,6 +70,8 @@ class OneOps:
         self._nodes: dict[int, Found] = {}
         self._optional: dict[int, Found] = {}  # where something stands in as long as there is no plan
         self._stand_ins: dict[int, StandIn] = {}
+        self.seen = nan.seen(graph)
+        self._small: dict[int, SmallOp] = {}  # what is done in C, and needs no plan
         theirs: dict[tuple[Any, ...], Found] = {}
         has_theirs = bool(foreign.ops(graph))
         bound: Graph | None = None
@@ -74,6 +79,10 @@ class OneOps:
             is_there = any(graph.avals[v].device != CPU for v in (*node.operands, *node.results))
             memo = theirs if has_theirs and foreign.offers(node.op) else _known
             found = node.op.reference if node.op.exact and not is_there else None
+            if memo is _known and link.improves and not graph.sizes:
+                small = small_op(graph, node, node.results[0] in self.seen) if node.results else None
+                if small is not None:
+                    self._small[position] = small
             if found is None and not is_there and memo is _known and link.improves and is_static(node.attrs):
                 bound = bound or (graph.bind(sizes or graph.sizes) if graph.sizes else graph)
                 found = stand_in(bound, node)
@@ -81,6 +90,8 @@ class OneOps:
                 self._nodes[position] = _find(graph, node, link, memo)
             elif found is not None and not node.op.effect and memo is _known:
                 self._stand_ins[position] = found
+                if position in self._small:
+                    continue
                 with contextlib.suppress(Exception):  # what holds by a guard of the trace need not hold by itself
                     self._optional[position] = _find(graph, node, link, memo)
         self._has_symbols = bool(graph.sizes)
@@ -99,6 +110,10 @@ class OneOps:
             return program.find(self._values(extents, sizes))
         plan, extents = self.at_hand(position, sizes)
         return (plan, self._values(extents, sizes)) if plan else None
+
+    def small(self, position: int) -> SmallOp | None:
+        """What does a node in C without a plan."""
+        return self._small.get(position)
 
     def optional(self, position: int) -> OneOp | None:
         """The program of a node for which something else may stand in."""

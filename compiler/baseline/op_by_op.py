@@ -43,7 +43,7 @@ class Interpreter:
     def __init__(self, graph: Graph, link: OpPlanner, sizes: Sequence[int] = (), ops: OneOps | None = None) -> None:
         self.graph = graph
         self._ops = ops or OneOps(graph, link, sizes)
-        self._seen = nan.seen(graph)
+        self._seen = self._ops.seen
         self._dead = _last_uses(graph)
         self._bound: OrderedDict[tuple[int, ...], Graph] = OrderedDict()
         self._link = link
@@ -83,7 +83,7 @@ class Interpreter:
             plan, extents = self._ops.at_hand(position, sizes)
             values = (list(map(number, found)) for found in (node.operands, node.results, self._dead[position]))
             call = self._caller(position) if plan is None else partial(self._call, position)
-            ops.append((plan, call, *values, [table.add(e) for e in extents]))
+            ops.append((self._ops.small(position) if plan is None else plan, call, *values, [table.add(e) for e in extents]))
         outputs = [numbers[v] for v in graph.outputs]
         n_symbols = len(graph.sizes)
         made = runtime.OpList(

@@ -23,7 +23,7 @@ fb_plan *fb_plan_object_get(PyObject *object);
 PyObject *fb_raise(fb_status status, int64_t failure);
 int fb_op_list_run(PyObject *list, const fb_input *inputs, const int64_t *symbols, fb_buffer **outputs);
 bool fb_op_list_asks(PyObject *list);
-PyObject *fb_run_op_lists(PyObject *module, PyObject *args);
+PyObject *fb_join_op_lists(PyObject *module, PyObject *args);
 fb_device *fb_device_object_get(PyObject *object); /* NULL and an exception when it is no Device */
 PyObject *fb_cuda_probe(PyObject *module, PyObject *arguments);
 

@@ -2,14 +2,14 @@
  * still to be compiled: each op does to the bit what compiled code does. compiler/baseline/c_bodies.py writes the
  * steps.
  */
-#include "binding.h"
+#include "body.h"
 #include "fused.h"
 
 #include <stdbool.h>
 #include <string.h>
 #include <tgmath.h>
 
-enum { BLOCK = 32, UNIT = 8 };
+enum { BLOCK = FB_BODY_BLOCK, UNIT = FB_BODY_UNIT, FEW_BYTES = 1 << 14 };
 
 /* OP(name, spelled, type of x, type of y and z, type of the result, expression) */
 #define REAL_OPS(OP, S, R)                                                                                             \
@@ -25,6 +25,8 @@ enum { BLOCK = 32, UNIT = 8 };
   OP(trunc_##S, "math.trunc " #S, R, R, R, trunc(x))                                                                   \
   OP(roundeven_##S, "math.roundeven " #S, R, R, R, rint(x))                                                            \
   OP(copysign_##S, "math.copysign " #S, R, R, R, copysign(x, y))                                                       \
+  OP(maximumf_##S, "arith.maximumf " #S, R, R, R, isnan(x) || (x == y ? !signbit(x) : x > y) ? x : y)                  \
+  OP(minimumf_##S, "arith.minimumf " #S, R, R, R, isnan(x) || (x == y ? signbit(x) : x < y) ? x : y)                   \
   OP(fma_##S, "math.fma " #S, R, R, R, fma(x, y, z))                                                                   \
   OP(oeq_##S, "arith.cmpf oeq " #S, R, R, bool, x == y)                                                                \
   OP(une_##S, "arith.cmpf une " #S, R, R, bool, x != y)                                                                \
@@ -65,6 +67,8 @@ enum { BLOCK = 32, UNIT = 8 };
   OP(sitofp_i32_f64, "arith.sitofp i32 f64", int32_t, int32_t, double, x)                                              \
   OP(sitofp_i64_f32, "arith.sitofp i64 f32", int64_t, int64_t, float, (float)x)                                        \
   OP(sitofp_i64_f64, "arith.sitofp i64 f64", int64_t, int64_t, double, (double)x)                                      \
+  OP(uitofp_f32, "arith.uitofp i1 f32", bool, bool, float, x)                                                          \
+  OP(uitofp_f64, "arith.uitofp i1 f64", bool, bool, double, x)                                                         \
   OP(trunci, "arith.trunci i64 i32", int64_t, int64_t, int32_t, (int32_t)x)                                            \
   OP(extsi, "arith.extsi i32 i64", int32_t, int32_t, int64_t, x)                                                       \
   OP(index_i32, "arith.index_cast i32 index", int32_t, int32_t, int64_t, x)                                            \
@@ -106,10 +110,6 @@ enum { BLOCK = 32, UNIT = 8 };
 enum { OPS(PLACE) CONSTANT_OPS(PLACE, PLACE) N_OPS };
 static const char *const names[] = {OPS(SPELLED) CONSTANT_OPS(SPELLED, SPELLED)};
 
-typedef struct {
-  int32_t op, result, operands[3];
-} body_step;
-
 #define EACH(name, spelled, X, Y, OUT, expression)                                                                     \
   case PLACE_##name:                                                                                                   \
     for (int i = 0; i < n; i++) {                                                                                      \
@@ -140,62 +140,73 @@ typedef struct {
     break;
 
 /* All steps on n <= BLOCK elements. `at` is where the values are. */
-FUSED static void run_block(const body_step *steps, Py_ssize_t n_steps, char **at, int n) {
-  for (const body_step *step = steps; step < steps + n_steps; step++) {
+FUSED static void run_block(const fb_body_step *steps, Py_ssize_t n_steps, char **at, int n) {
+  for (const fb_body_step *step = steps; step < steps + n_steps; step++) {
     const char *given[] = {at[step->operands[0]], at[step->operands[1]], at[step->operands[2]]};
     char *out = at[step->result];
     switch (step->op) { OPS(EACH) CONSTANT_OPS(FILL, LOOK_UP) }
   }
 }
 
-static bool is_sound(const body_step *steps, Py_ssize_t n_steps, Py_ssize_t n_operands, Py_ssize_t n_values,
-                     Py_ssize_t n_all) {
-  for (const body_step *step = steps; step < steps + n_steps; step++) {
-    bool fits = step->op >= 0 && step->op < N_OPS && step->result >= n_operands && step->result < n_values;
+bool fb_body_is_sound(const fb_body *body) {
+  int64_t n_all = body->n_values + body->n_constants;
+  for (const fb_body_step *step = body->steps; step < body->steps + body->n_steps; step++) {
+    bool fits = step->op >= 0 && step->op < N_OPS && step->result >= body->n_operands && step->result < body->n_values;
     for (int k = 0; k < 3; k++)
       fits = fits && step->operands[k] >= 0 && step->operands[k] < n_all;
     if (!fits)
       return false;
   }
-  return n_steps > 0;
+  return body->n_steps > 0 && body->n_operands <= body->n_values;
 }
 
-typedef struct {
-  Py_buffer steps, constants, out, operands[4];
-  Py_ssize_t n_steps, n_operands, n_values, n_all, n;
-} body_call;
-
-/* False where there is no memory. */
-static bool run_blocks(const body_call *call) {
-  size_t width = UNIT * (size_t)(call->n < BLOCK ? call->n : BLOCK);
-  char **at = PyMem_RawMalloc((size_t)call->n_all * sizeof *at + (size_t)call->n_values * width);
+bool fb_body_run(const fb_body *body, const char *const *operands, const size_t *sizes, char *out, size_t size,
+                 int64_t n) {
+  size_t width = UNIT * (size_t)(n < BLOCK ? n : BLOCK), n_all = (size_t)(body->n_values + body->n_constants);
+  size_t bytes = n_all * sizeof(char *) + (size_t)body->n_values * width;
+  int64_t few[FEW_BYTES / sizeof(int64_t)];
+  char **at = bytes <= sizeof few ? (char **)few : PyMem_RawMalloc(bytes);
   if (at == NULL)
     return false;
-  char *scratch = (char *)(at + call->n_all);
-  for (Py_ssize_t v = 0; v < call->n_values; v++)
+  char *scratch = (char *)(at + n_all);
+  for (int32_t v = 0; v < body->n_values; v++)
     at[v] = scratch + (size_t)v * width;
-  for (Py_ssize_t v = call->n_values; v < call->n_all; v++)
-    at[v] = (char *)call->constants.buf + UNIT * (v - call->n_values);
-  const body_step *steps = call->steps.buf;
-  Py_ssize_t size = call->out.len / call->n;
-  for (Py_ssize_t start = 0; start < call->n; start += BLOCK) {
-    int n = call->n - start < BLOCK ? (int)(call->n - start) : BLOCK;
-    for (Py_ssize_t k = 0; k < call->n_operands; k++)
-      at[k] = (char *)call->operands[k].buf + start * (call->operands[k].len / call->n);
-    at[steps[call->n_steps - 1].result] = (char *)call->out.buf + start * size;
-    run_block(steps, call->n_steps, at, n);
+  for (int32_t v = 0; v < body->n_constants; v++)
+    at[body->n_values + v] = (char *)body->constants + UNIT * (size_t)v;
+  for (int64_t start = 0; start < n; start += BLOCK) {
+    for (int32_t k = 0; k < body->n_operands; k++)
+      at[k] = (char *)operands[k] + (size_t)start * sizes[k];
+    at[body->steps[body->n_steps - 1].result] = out + (size_t)start * size;
+    run_block(body->steps, body->n_steps, at, n - start < BLOCK ? (int)(n - start) : BLOCK);
   }
-  PyMem_RawFree(at);
+  if (at != (char **)few)
+    PyMem_RawFree(at);
   return true;
 }
 
-static bool fits(const body_call *call) {
-  bool found = call->n > 0 && call->out.len >= call->n && call->n_values >= call->n_operands &&
-               call->steps.len % (Py_ssize_t)sizeof(body_step) == 0 && call->constants.len % UNIT == 0 &&
-               call->out.len % call->n == 0 && call->out.len / call->n <= UNIT;
+enum { MOST = 4 };
+
+typedef struct {
+  Py_buffer steps, constants, out, operands[MOST];
+  Py_ssize_t n_operands, n_values, n;
+} body_call;
+
+static bool run_call(const body_call *call, const fb_body *body) {
+  const char *operands[MOST];
+  size_t sizes[MOST];
+  for (Py_ssize_t k = 0; k < call->n_operands; k++) {
+    operands[k] = call->operands[k].buf;
+    sizes[k] = (size_t)(call->operands[k].len / call->n);
+  }
+  return fb_body_run(body, operands, sizes, call->out.buf, (size_t)(call->out.len / call->n), call->n);
+}
+
+static bool fits(const body_call *call, const fb_body *body) {
+  bool found = call->n > 0 && call->out.len >= call->n && call->steps.len % (Py_ssize_t)sizeof(fb_body_step) == 0 &&
+               call->constants.len % UNIT == 0 && call->out.len % call->n == 0 && call->out.len / call->n <= UNIT;
   for (Py_ssize_t k = 0; found && k < call->n_operands; k++)
     found = call->operands[k].len >= call->n && call->operands[k].len % call->n == 0;
-  return found && is_sound(call->steps.buf, call->n_steps, call->n_operands, call->n_values, call->n_all);
+  return found && fb_body_is_sound(body);
 }
 
 PyObject *fb_body_ops(PyObject *module, PyObject *unused) {
@@ -219,18 +230,22 @@ PyObject *fb_run_body(PyObject *module, PyObject *arguments) {
                         &call.out, &call.n))
     return NULL;
   bool has_failed = false, had_memory = true;
-  Py_ssize_t most = sizeof call.operands / sizeof *call.operands, n = PyTuple_GET_SIZE(operands);
-  while (!has_failed && n <= most && call.n_operands < n) {
+  Py_ssize_t n = PyTuple_GET_SIZE(operands);
+  while (!has_failed && n <= MOST && call.n_operands < n) {
     PyObject *operand = PyTuple_GET_ITEM(operands, call.n_operands);
     has_failed = PyObject_GetBuffer(operand, &call.operands[call.n_operands], PyBUF_SIMPLE) < 0;
     call.n_operands += !has_failed;
   }
-  call.n_steps = call.steps.len / (Py_ssize_t)sizeof(body_step);
-  call.n_all = call.n_values + call.constants.len / UNIT;
-  bool is_right = !has_failed && n <= most && fits(&call);
+  fb_body body = {.steps = call.steps.buf,
+                  .constants = call.constants.buf,
+                  .n_steps = (int32_t)(call.steps.len / (Py_ssize_t)sizeof(fb_body_step)),
+                  .n_constants = (int32_t)(call.constants.len / UNIT),
+                  .n_operands = (int32_t)call.n_operands,
+                  .n_values = (int32_t)call.n_values};
+  bool is_right = !has_failed && n <= MOST && fits(&call, &body);
   if (is_right) {
     Py_BEGIN_ALLOW_THREADS;
-    had_memory = run_blocks(&call);
+    had_memory = run_call(&call, &body);
     Py_END_ALLOW_THREADS;
   }
   for (Py_ssize_t k = 0; k < call.n_operands; k++)

@@ -1,5 +1,5 @@
 /* The module flambeau.runtime._binding: memory and thread settings, exceptions, types and the C API capsule. */
-#include "binding.h"
+#include "small_op.h"
 
 #include <string.h>
 
@@ -162,10 +162,11 @@ static PyMethodDef functions[] = {
      PyDoc_STR(
          "uncollected(function, *args)\n--\n\nfunction(*args), during which cyclic garbage waits: for what makes many "
          "containers that are kept.")},
-    {"run_op_lists", fb_run_op_lists, METH_VARARGS,
-     PyDoc_STR("run_op_lists(links, entered, inputs, outputs)\n--\n\nRun OpLists without symbols one after the other: "
-               "links are (OpList, operands, results). Values have any\nnumbers: `entered` are those of the inputs, "
-               "`outputs` those of the Buffers that are returned.")},
+    {"join_op_lists", fb_join_op_lists, METH_VARARGS,
+     PyDoc_STR(
+         "join_op_lists(links, entered, outputs)\n--\n\nOpLists without symbols one after the other as one: links "
+         "are (OpList, operands, results). Values have any numbers:\n`entered` are those of the inputs, "
+         "`outputs` those of what it gives.")},
     {"pass_back", fb_pass_back, METH_VARARGS,
      PyDoc_STR("pass_back(history, walk, root, leaves, graphs, known, passing)\n--\n\nGo back through the calls of a "
                "trace from slot `root` and add the steps that this takes to those of the walk:\n(the values of the "
@@ -244,7 +245,7 @@ static int fill_module(PyObject *module) {
   fb_api.op_list_type = add_type(module, &fb_op_list_type_spec);
   if (fb_api.out_of_memory == NULL || fb_api.kernel_failed == NULL || fb_api.other_sizes == NULL ||
       fb_api.buffer_type == NULL || fb_api.plan_type == NULL || fb_api.device_type == NULL ||
-      fb_api.op_list_type == NULL)
+      fb_api.op_list_type == NULL || fb_small_init(module) < 0)
     return -1;
   fb_set_interrupt_check(is_interrupted);
   PyObject *capsule = PyCapsule_New(&fb_api, FB_BINDING_CAPSULE, NULL);

@@ -8,11 +8,14 @@
 #define FB_FIRST_QUESTION_NS 100000 /* after so long the program's owner is asked whether there is something better */
 
 typedef struct {
-  fb_plan *plan;  /* NULL: call */
-  PyObject *call; /* call(sizes, *operands): the results, where there is no plan for these sizes */
+  fb_plan *plan;   /* NULL: small */
+  PyObject *small; /* a SmallOp, or NULL: call */
+  PyObject *call;  /* call(sizes, *operands): the results, where there is no plan for these sizes */
   int32_t *operands, *results, *dead, *symbols; /* values; `symbols`: expressions */
   int32_t n_operands, n_results, n_dead, n_symbols;
-  bool is_quick; /* a run of its plan was measured */
+  bool is_quick;    /* a run of its plan was measured */
+  int32_t number;   /* in its source */
+  PyObject *source; /* the list that it was joined from, which locates its errors; NULL: the list itself */
 } fb_op;
 
 typedef struct {
@@ -25,5 +28,8 @@ typedef struct {
   long long calls;
   uint64_t ns, ask_ns;
 } fb_op_list;
+
+/* An empty list. */
+fb_op_list *fb_op_list_new(PyObject *located);
 
 #endif

@@ -1,5 +1,6 @@
 /* Running a program op by op. Next: the runtime's plan_run.c, for each op's plan. */
 #include "op_list.h"
+#include "small_op.h"
 
 #include <string.h>
 
@@ -133,16 +134,21 @@ static fb_status run_long(fb_op *op, fb_run *run) {
   status = fb_plan_run(op->plan, run);
   Py_END_ALLOW_THREADS;
   op->is_quick = fb_now_ns() - start < LONG_NS && !fb_plan_loops(op->plan);
+  if (op->source != NULL)
+    ((fb_op_list *)op->source)->ops[op->number].is_quick = op->is_quick;
   return status;
 }
 
 /* The exception of a plan that failed, as the op's own. */
 static void locate(Run *run, int32_t number) {
+  const fb_op *op = &run->list->ops[number];
+  PyObject *located = op->source == NULL ? run->list->located : ((fb_op_list *)op->source)->located;
   PyObject *type, *value, *traceback;
   PyErr_Fetch(&type, &value, &traceback);
   PyErr_NormalizeException(&type, &value, &traceback);
   PyObject *sizes = sizes_of(run);
-  PyObject *error = sizes == NULL ? NULL : PyObject_CallFunction(run->list->located, "iOO", (int)number, value, sizes);
+  int place = (int)(op->source == NULL ? number : op->number);
+  PyObject *error = sizes == NULL ? NULL : PyObject_CallFunction(located, "iOO", place, value, sizes);
   if (error != NULL && PyExceptionInstance_Check(error))
     PyErr_SetObject((PyObject *)Py_TYPE(error), error);
   else if (error != NULL)
@@ -153,8 +159,27 @@ static void locate(Run *run, int32_t number) {
   Py_XDECREF(traceback);
 }
 
+static int run_small(Run *run, const fb_op *op) {
+  const fb_small_op *small = (const fb_small_op *)op->small;
+  const char *operands[FB_SMALL_OPERANDS];
+  for (int32_t i = 0; i < op->n_operands; i++) {
+    const Value *v = &run->values[op->operands[i]];
+    size_t bytes = v->buffer == NULL ? sizeof(int64_t) : fb_buffer_bytes(v->buffer);
+    if (bytes < small->bytes[i] || (v->buffer != NULL && fb_buffer_device(v->buffer) != NULL))
+      return call_python(run, op); /* which says what is wrong */
+    operands[i] = v->data;
+  }
+  fb_buffer *buffer = fb_small_run(small, operands);
+  if (buffer == NULL)
+    return -1;
+  take(&run->values[op->results[0]], buffer);
+  return 0;
+}
+
 static int run_op(Run *run, int32_t number, fb_input *inputs, fb_buffer **outputs, int64_t *symbols) {
   fb_op *op = &run->list->ops[number];
+  if (op->small != NULL)
+    return run_small(run, op);
   if (op->plan == NULL)
     return call_python(run, op);
   size_t bytes = 0;

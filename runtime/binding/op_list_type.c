@@ -3,6 +3,7 @@
  * leaves the inputs as they were. Next: op_list_run.c. */
 #include "call.h"
 #include "op_list.h"
+#include "small_op.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -39,7 +40,9 @@ static int read_op(fb_op_list *list, fb_op *op, PyObject *row) {
                         &results, &dead, &symbols))
     return -1;
   op->call = Py_NewRef(call);
-  if (plan != Py_None) {
+  if (fb_is_small_op(plan)) {
+    op->small = Py_NewRef(plan);
+  } else if (plan != Py_None) {
     if ((op->plan = fb_plan_object_get(plan)) == NULL)
       return -1;
     fb_plan_retain(op->plan);
@@ -52,6 +55,10 @@ static int read_op(fb_op_list *list, fb_op *op, PyObject *row) {
   if (op->plan != NULL && (fb_plan_inputs(op->plan) != op->n_operands || fb_plan_outputs(op->plan) != op->n_results ||
                            fb_plan_symbols(op->plan) != op->n_symbols)) {
     PyErr_SetString(PyExc_ValueError, "[op list] a plan has other operands, results or symbols than its op.");
+    return -1;
+  }
+  if (op->small != NULL && (((fb_small_op *)op->small)->n_operands != op->n_operands || op->n_results != 1)) {
+    PyErr_SetString(PyExc_ValueError, "[op list] a small op has other operands or results than its op.");
     return -1;
   }
   if (op->n_operands > list->most_operands)
@@ -122,7 +129,17 @@ static int check_order(const fb_op_list *list) {
   return ok ? 0 : -1;
 }
 
+fb_op_list *fb_op_list_new(PyObject *located) {
+  fb_op_list *list = (fb_op_list *)fb_api.op_list_type->tp_alloc(fb_api.op_list_type, 0);
+  if (list != NULL) {
+    list->located = Py_NewRef(located);
+    list->ask_ns = FB_FIRST_QUESTION_NS;
+  }
+  return list;
+}
+
 static PyObject *list_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+  (void)type; /* nothing is derived from it */
   static char *names[] = {"n_values", "n_inputs", "ops", "outputs", "located", "n_symbols", "exprs", NULL};
   PyObject *ops, *outputs, *located, *exprs = NULL;
   int n_values, n_inputs, n_symbols = 0;
@@ -132,14 +149,12 @@ static PyObject *list_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
   if (n_inputs < 0 || n_values < n_inputs || n_symbols < 0)
     return PyErr_Format(PyExc_ValueError, "[op list] %d values, %d of them inputs, and %d symbols make no sense.",
                         n_values, n_inputs, n_symbols);
-  fb_op_list *list = (fb_op_list *)type->tp_alloc(type, 0);
+  fb_op_list *list = fb_op_list_new(located);
   if (list == NULL)
     return NULL;
   list->n_values = n_values;
   list->n_inputs = n_inputs;
   list->n_symbols = n_symbols;
-  list->located = Py_NewRef(located);
-  list->ask_ns = FB_FIRST_QUESTION_NS;
   if ((exprs != NULL && read_exprs(list, exprs) < 0) || read_ops(list, ops) < 0 ||
       (list->outputs = read_numbers(outputs, &list->n_outputs, n_values)) == NULL || check_order(list) < 0)
     Py_CLEAR(list);
@@ -150,16 +165,20 @@ static int list_traverse(PyObject *self, visitproc visit, void *arg) {
   fb_op_list *list = (fb_op_list *)self;
   Py_VISIT(Py_TYPE(self));
   Py_VISIT(list->located);
-  for (int32_t i = 0; i < list->n_ops; i++)
+  for (int32_t i = 0; i < list->n_ops; i++) {
     Py_VISIT(list->ops[i].call);
+    Py_VISIT(list->ops[i].source);
+  }
   return 0;
 }
 
 static int list_clear(PyObject *self) {
   fb_op_list *list = (fb_op_list *)self;
   Py_CLEAR(list->located);
-  for (int32_t i = 0; i < list->n_ops; i++)
+  for (int32_t i = 0; i < list->n_ops; i++) {
     Py_CLEAR(list->ops[i].call);
+    Py_CLEAR(list->ops[i].source);
+  }
   return 0;
 }
 
@@ -174,6 +193,7 @@ static void list_dealloc(PyObject *self) {
     fb_op *op = &list->ops[i];
     if (op->plan != NULL)
       fb_plan_release(op->plan);
+    Py_XDECREF(op->small);
     PyMem_Free(op->operands);
     PyMem_Free(op->results);
     PyMem_Free(op->dead);
@@ -246,17 +266,18 @@ static PyMethodDef methods[] = {
 static PyMemberDef members[] = {
     {"is_stale", T_BOOL, offsetof(fb_op_list, is_stale), 0, "Whether its owner is to be asked before the next run."},
     {"calls", T_LONGLONG, offsetof(fb_op_list, calls), READONLY, "How many ops were done by calling Python."},
-    {"ns", T_ULONGLONG, offsetof(fb_op_list, ns), READONLY, "Nanoseconds spent in it."},
+    {"ns", T_ULONGLONG, offsetof(fb_op_list, ns), 0, "Nanoseconds spent in it."},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(fb_op_list, weak), READONLY, NULL},
     {0},
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_doc, (void *)PyDoc_STR(
-                    "OpList(n_values, n_inputs, ops, outputs, located, n_symbols=0, exprs=())\n--\n\n"
-                    "A program run op by op. Values are numbers, the inputs' come first. An op is (Plan or None, call, "
-                    "operands, results,\nvalues that nobody reads any more, expressions of the plan's symbols). "
-                    "`call(sizes, *operands)` does what has no plan.")},
+    {Py_tp_doc,
+     (void *)PyDoc_STR(
+         "OpList(n_values, n_inputs, ops, outputs, located, n_symbols=0, exprs=())\n--\n\n"
+         "A program run op by op. Values are numbers, the inputs' come first. An op is (Plan, SmallOp or None, call, "
+         "operands, results,\nvalues that nobody reads any more, expressions of the plan's symbols). "
+         "`call(sizes, *operands)` does what has no plan.")},
     {Py_tp_new, list_new},
     {Py_tp_dealloc, list_dealloc},
     {Py_tp_traverse, list_traverse},

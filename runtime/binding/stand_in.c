@@ -1,8 +1,8 @@
 /* What NumPy lacks to compute the bits of compiled kernels: multiply-adds that round once, and products of matrices in
  * the order of docs/architecture.md. Python calls these while a kernel is still to be compiled.
  */
-#include "binding.h"
 #include "fused.h"
+#include "small_op.h"
 
 #include <math.h>
 
@@ -21,6 +21,11 @@
 #define FMA fma
 #define OF(name) name##_f64
 #include "stand_in_kernels.h"
+
+bool fb_small_product(const fb_small_op *op, const char *const *operands, char *out) {
+  return (op->size == sizeof(double) ? products_f64 : products_f32)(operands[0], operands[1], out, op->batch, op->m,
+                                                                    op->k, op->columns);
+}
 
 enum { X, Y, Z, OUT, MOST };
 

@@ -194,7 +194,7 @@ static void commit(fb_recorder *rec, const fb_program *p, fb_buffer **outputs) {
 static int run_program(fb_recorder *rec, const fb_liveness *found) {
   fb_program *p = (fb_program *)rec->state->program;
   bool keeps_history = found->n_history > 0;
-  if (!p || p->once || !fb_program_covers(p, found))
+  if (!p || !fb_program_lasts(p, rec) || !fb_program_covers(p, found))
     p = build_program(rec, found);
   if (!p)
     return -1;

@@ -249,6 +249,15 @@ bool fb_program_covers(const fb_program *p, const fb_liveness *found) {
          covers(p->history, p->n_history, found->history, found->n_history);
 }
 
+bool fb_program_lasts(const fb_program *p, const fb_recorder *rec) {
+  if (!p->once)
+    return true;
+  for (uint32_t i = 0; p->lasts && i < rec->state->n_symbols; i++)
+    if (p->lasts[i] != rec->symbols[i])
+      return false;
+  return p->lasts != NULL;
+}
+
 /* ---- the type -------------------------------------------------------------------------------------------- */
 
 static int read_slots(PyObject *value, uint32_t **slots, uint32_t *n) {
@@ -328,6 +337,7 @@ static void program_dealloc(fb_program *p) {
   PyMem_Free(p->history);
   PyMem_Free(p->watched);
   PyMem_Free(p->followed);
+  PyMem_Free(p->lasts);
   fb_flat_free(p);
   type->tp_free(p);
   Py_DECREF(type);
@@ -348,7 +358,29 @@ static PyObject *get_inputs(fb_program *p, void *closure) {
   return p->inputs ? fb_slot_tuple(p->inputs, p->n_inputs) : Py_NewRef(Py_None);
 }
 
+static int set_lasts(fb_program *p, PyObject *sizes, void *closure) {
+  (void)closure;
+  PyMem_Free(p->lasts);
+  p->lasts = NULL;
+  if (!sizes || sizes == Py_None)
+    return 0;
+  PyObject *items = PySequence_Fast(sizes, "[program] sizes must be a sequence of ints.");
+  Py_ssize_t n = items ? PySequence_Fast_GET_SIZE(items) : 0;
+  int64_t *found = items ? PyMem_Calloc((size_t)n + 1, sizeof *found) : NULL;
+  for (Py_ssize_t i = 0; found && i < n; i++)
+    found[i] = PyLong_AsLongLong(PySequence_Fast_GET_ITEM(items, i));
+  Py_XDECREF(items);
+  if (PyErr_Occurred() || !found) {
+    PyMem_Free(found);
+    return PyErr_Occurred() ? -1 : (PyErr_NoMemory(), -1);
+  }
+  p->lasts = found;
+  return 0;
+}
+
 static PyGetSetDef program_getset[] = {
+    {"lasts", NULL, (setter)set_lasts,
+     "Where it is for once: the values of the symbols for which no other program is asked for yet, or None.", NULL},
     {"output_slots", (getter)get_outputs, NULL, "Slots of the outputs, ascending.", NULL},
     {"residual_slots", (getter)get_residuals, NULL,
      "Further outputs, which backward() needs; None: no history was asked for.", NULL},

@@ -34,7 +34,8 @@ typedef struct {
   uint32_t *followed, n_followed;   /* of them, those overwritten aside; each followed by the slot that is there now */
   fb_flat *flat;                    /* NULL: its trace has imported none */
   bool has_history;
-  unsigned char once; /* it is not to run the trace again, which was run this often by such programs; or 0 */
+  unsigned char once; /* how often the trace was run by programs in whose place another one is asked for; or 0 */
+  int64_t *lasts;     /* of those: the values of the symbols for which no other one is asked for yet, or NULL */
   uint64_t spent;     /* nanoseconds that they took; the frontend counts */
   uint64_t runs, ns;
 } fb_program;
@@ -45,6 +46,7 @@ int fb_program_run(fb_program *p, fb_recorder *rec, bool keep, fb_buffer **outpu
 bool fb_contains(const uint32_t *sorted, uint32_t n, uint32_t slot);
 const fb_trace_input *fb_input_at(const fb_recorder *rec, uint32_t slot); /* what entered its trace there, or NULL */
 PyObject *fb_input_values(fb_recorder *rec);                              /* list of (slot, Buffer or number) */
+bool fb_program_lasts(const fb_program *p, const fb_recorder *rec); /* whether it is to run the trace at these sizes */
 bool fb_program_covers(const fb_program *p, const fb_liveness *found);
 
 int fb_flatten(fb_recorder *rec, fb_program *p); /* p->flat, if its trace is to be seen in another way */
