@@ -9,6 +9,7 @@ from pathlib import Path
 import flambeau as fb
 import numpy as np
 import pytest
+from flambeau import walk as walking
 from flambeau.compiler import driver, stages
 from flambeau.compiler.baseline import one_op, op_by_op, op_plans
 from flambeau.compiler.baseline.waiting import Waiting
@@ -29,7 +30,8 @@ X = np.linspace(0.25, 2, 24, dtype=np.float32).reshape(4, 6)
 
 @pytest.fixture
 def held_back(monkeypatch):
-    """Workers make one-op programs, at once, and nothing larger; nothing is known of earlier tests."""
+    """Workers make one-op programs, at once, and nothing larger; nothing is known of earlier tests, and no op is small."""
+    monkeypatch.setattr(one_op, "small_op", lambda *args: None)
     monkeypatch.setattr(Compiled, "_start_build", lambda *args: None)
     monkeypatch.setattr(Compiled, "_from_disk", lambda *args: False)
     monkeypatch.setattr(one_op, "LOOK", 0.0)
@@ -207,12 +209,14 @@ def test_an_interrupt_comes_between_two_ops_and_the_value_is_still_to_be_had(hel
     assert y.item() == wanted
 
 
-def test_a_list_that_is_told_asks_once(held_back):
+def test_a_list_that_is_told_asks_once(held_back, monkeypatch):
+    monkeypatch.setattr(walking, "SHARE", 0.0)  # what is walked is assembled when it asks next
     x = fb.tensor(X)
     run = lambda: (x + 1).sum().item()  # noqa: E731
+    lists = lambda: [each for c in driver._compiled.values() for each in c.waiting._lists]  # noqa: E731
+    until(lambda: run() and lists())
     without_python(run)
-    lists = [each for c in driver._compiled.values() for each in c.waiting._lists]
-    assert lists
+    lists = lists()
     for op_list in lists:
         op_list.is_stale = True
     assert "ready" in entered(run), "its owner looked for a plan"
@@ -331,6 +335,7 @@ def test_lists_run_one_after_the_other():
         raise ZeroDivisionError
 
     one, zero = calls(add), calls(fail)
+
     def run(links, entered, inputs, outputs):
         return _binding.join_op_lists(links, entered, outputs).run(inputs)
 

@@ -241,15 +241,18 @@ import flambeau as fb
 from flambeau.compiler.tools import report
 from flambeau.function import Tensor_, function
 from flambeau.dialects.record import find
-from flambeau.walk import WALKS
+from flambeau import walk
 
 @function()
 def double(x: Tensor_):
     return find(NAME)(x) if NAME else x + x
 
-for k in range(3 + (WALKS if PAUSE else 0)):  # that often no program is asked for in the background
+walk.SHARE = 0.0
+while PAUSE and not report.programs():  # in the background none is asked for at once
+    double((-fb.tensor([0.0, 0.0])).exp()).tolist()
+for _ in range(3):
     values = double((-fb.tensor([0.0, 0.0])).exp()).tolist()
-    time.sleep(PAUSE if k >= WALKS else 0)  # for workers
+    time.sleep(PAUSE)  # for workers
 print(json.dumps([values, report.programs()[-1].tier]))
 """
 

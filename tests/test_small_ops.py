@@ -12,6 +12,7 @@ from flambeau.dialects.dtypes import by_name
 from flambeau.dialects.record import REGISTRY, find
 from flambeau.dialects.tape import nan
 from flambeau.dialects.tape.common import ops
+from flambeau.runtime import _binding
 from flambeau.runtime._binding import SmallOp
 
 #: Ops that a training step is made of, all of which are done so.
@@ -130,3 +131,20 @@ def test_a_first_step_calls_no_python_for_its_ops():
     with fb.compiler_options(mode="blocking"):
         y = fb.tensor(data)
         assert opgen.same_bits(found[0], ((y * y + y).exp() / y).numpy())
+
+
+def test_memory_that_runs_out_leaves_all_as_it_was():
+    x, failures = fb.tensor(np.linspace(0.25, 2, 24, dtype=np.float32).reshape(4, 6)), 0
+    with fb.compiler_options(mode="background"):
+        run = lambda: (x * 2 + 1).exp().sum().item()  # noqa: E731
+        wanted = [run() for _ in range(3)]
+        for nth in range(1, 12):
+            _binding._refuse_memory(nth)
+            try:
+                wanted.append(run())
+            except fb.OutOfMemory:
+                failures += 1
+            finally:
+                _binding._refuse_memory(0)
+            wanted.append(run())
+    assert failures > 1 and len(set(wanted)) == 1

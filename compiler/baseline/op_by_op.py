@@ -83,7 +83,9 @@ class Interpreter:
             plan, extents = self._ops.at_hand(position, sizes)
             values = (list(map(number, found)) for found in (node.operands, node.results, self._dead[position]))
             call = self._caller(position) if plan is None else partial(self._call, position)
-            ops.append((self._ops.small(position) if plan is None else plan, call, *values, [table.add(e) for e in extents]))
+            ops.append(
+                (self._ops.small(position) if plan is None else plan, call, *values, [table.add(e) for e in extents])
+            )
         outputs = [numbers[v] for v in graph.outputs]
         n_symbols = len(graph.sizes)
         made = runtime.OpList(

@@ -121,7 +121,7 @@ def _folded(op: OpRecord, axes: tuple[int, ...], operand: Aval, result: Aval) ->
 @lru_cache(maxsize=64)
 def _combination(op: OpRecord, dtype: DType) -> Code | None:
     """One step of a fold as a body."""
-    from flambeau.compiler.groups.bodies import Recorder
+    from flambeau.compiler.groups.bodies import Recorder  # most programs do without
 
     b = Recorder((dtype.mlir, dtype.mlir))
     total, x = b.arguments

@@ -159,7 +159,8 @@ static void locate(Run *run, int32_t number) {
   Py_XDECREF(traceback);
 }
 
-static int run_small(Run *run, const fb_op *op) {
+static int run_small(Run *run, int32_t number) {
+  const fb_op *op = &run->list->ops[number];
   const fb_small_op *small = (const fb_small_op *)op->small;
   const char *operands[FB_SMALL_OPERANDS];
   for (int32_t i = 0; i < op->n_operands; i++) {
@@ -170,8 +171,10 @@ static int run_small(Run *run, const fb_op *op) {
     operands[i] = v->data;
   }
   fb_buffer *buffer = fb_small_run(small, operands);
-  if (buffer == NULL)
+  if (buffer == NULL) {
+    locate(run, number);
     return -1;
+  }
   take(&run->values[op->results[0]], buffer);
   return 0;
 }
@@ -179,7 +182,7 @@ static int run_small(Run *run, const fb_op *op) {
 static int run_op(Run *run, int32_t number, fb_input *inputs, fb_buffer **outputs, int64_t *symbols) {
   fb_op *op = &run->list->ops[number];
   if (op->small != NULL)
-    return run_small(run, op);
+    return run_small(run, number);
   if (op->plan == NULL)
     return call_python(run, op);
   size_t bytes = 0;
