@@ -31,16 +31,58 @@ static int append(PyObject *list, PyObject *item) {
   return status;
 }
 
+/* ---- what many entries have --------------------------------------------------------------------------------- */
+
+/* Exports are kept with gradients that were put off, and each tuple is one more that Python's collector looks at: those
+ * that most calls have are made once. */
+#define SHARED_SLOTS 256
+
+static PyObject *make_single(uint32_t slot) { return Py_BuildValue("(I)", slot); }
+
+static PyObject *make_plain_ref(uint32_t slot) { return Py_BuildValue("(IO())", slot, Py_None); }
+
+static PyObject *made_once(PyObject **known, PyObject *(*make)(uint32_t), uint32_t slot) {
+  if (slot >= SHARED_SLOTS)
+    return make(slot);
+  if (!known[slot])
+    known[slot] = make(slot);
+  return Py_XNewRef(known[slot]);
+}
+
+/* (slot,) */
+static PyObject *single(uint32_t slot) {
+  static PyObject *known[SHARED_SLOTS];
+  return made_once(known, make_single, slot);
+}
+
+/* (slot, None, ()) */
+static PyObject *plain_ref(uint32_t slot) {
+  static PyObject *known[SHARED_SLOTS];
+  return made_once(known, make_plain_ref, slot);
+}
+
+/* (-1,) */
+static PyObject *no_write(void) {
+  static PyObject *known;
+  if (!known)
+    known = Py_BuildValue("(i)", -1);
+  return Py_XNewRef(known);
+}
+
+/* ---- entries ------------------------------------------------------------------------------------------------ */
+
 /* (slot, view payload or None, slots of the view's starts); `next` is the next scalar slot. */
 PyObject *fb_ref_of_word(uint64_t word, uint32_t *next) {
   if (fb_word_slot(word) == FB_TAG_NONE)
     return Py_NewRef(Py_None);
   const fb_view *view = fb_word_view(word) ? fb_view_by_id(fb_word_view(word)) : NULL;
-  PyObject *starts = slot_range(*next, view ? view->n_starts : 0);
+  if (!view)
+    return plain_ref(fb_word_slot(word));
+  PyObject *starts = slot_range(*next, view->n_starts);
   if (!starts)
     return NULL;
-  *next += view ? view->n_starts : 0;
-  return Py_BuildValue("(ION)", fb_word_slot(word), view ? view->payload : Py_None, starts);
+  *next += view->n_starts;
+  return Py_BuildValue("(ION)", fb_word_slot(word), view->payload, starts);
 }
 
 static const char *const scalar_kinds[] = {"float", "int", "bool"};
@@ -64,7 +106,7 @@ static PyObject *call_operands(const fb_node *node, PyObject *entries) {
     case FB_TAG_SCALAR:
       status = append(entries, Py_BuildValue("(sIs)", "scalar", next, scalar_kinds[fb_word_high(w)]));
       if (status == 0)
-        status = append(list, Py_BuildValue("(IO())", next, Py_None));
+        status = append(list, plain_ref(next));
       next++;
       break;
     default:
@@ -81,8 +123,10 @@ static PyObject *call_operands(const fb_node *node, PyObject *entries) {
 }
 
 static PyObject *result_slots(const fb_node *node) {
-  PyObject *tuple = PyTuple_New(node->n_results);
   uint32_t first = node->base + node->n_scalars;
+  if (node->n_results == 1 && node->results[0].type)
+    return single(first);
+  PyObject *tuple = PyTuple_New(node->n_results);
   for (uint32_t i = 0; tuple && i < node->n_results; i++) {
     PyObject *slot = node->results[i].type ? PyLong_FromUnsignedLong(first + i) : Py_NewRef(Py_None);
     if (!slot)
@@ -94,6 +138,8 @@ static PyObject *result_slots(const fb_node *node) {
 }
 
 static PyObject *result_writes(const fb_node *node) {
+  if (node->n_results == 1 && node->results[0].write < 0)
+    return no_write();
   PyObject *tuple = PyTuple_New(node->n_results);
   for (uint32_t i = 0; tuple && i < node->n_results; i++) {
     PyObject *write = PyLong_FromLong(node->results[i].write);
