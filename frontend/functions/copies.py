@@ -13,6 +13,7 @@ from flambeau.dialects.dtypes import DType, int64
 from flambeau.function import Static, Tensor_, function
 from flambeau.functions import expansion, indexing, permutations, shape, windows
 from flambeau.functions.common import canonical_dim, ops
+from flambeau.functions.complex import numbers
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
 
@@ -30,6 +31,18 @@ _copying(shape.unsqueeze, 1)
 _copying(expansion.expand, (2, 4, 3))
 _copying(shape.squeeze, 1, variadic=True)
 _copying(windows.unfold, 2, 2, 1)
+
+
+@function(free="flambeau", samples=calls(lambda: [call(numbers(2, 3), gradient=False)]))
+def view_as_real_copy(input: Tensor_):
+    """A copy of what `view_as_real` shows."""
+    return ops.view_as_real(input)
+
+
+@function(free="flambeau", samples=calls(lambda: [call(data(3, 2), gradient=False)]))
+def view_as_complex_copy(input: Tensor_):
+    """A copy of what `view_as_complex` shows."""
+    return ops.view_as_complex(input)
 
 
 @function(name="alias_copy")

@@ -31,7 +31,7 @@ def _on_host(op: str, tensor: Tensor) -> np.ndarray:
     return host.exported(tensor.detach())
 
 
-@declared(method=True, samples=_MEMORY)
+@declared(method=True, aliases="const_data_ptr", samples=_MEMORY)
 def data_ptr(self: Tensor) -> int:
     """The address of the first element, 0 of an empty tensor; the value is computed. Raises RuntimeError on other devices."""
     array = _on_host("data_ptr", self)
