@@ -89,22 +89,10 @@ def _max_windows(x: Value, numbers: Any, ceil_mode: bool, op: str) -> PoolWindow
     return PoolWindows(op, x, len(numbers[0]), numbers, ceil_mode)
 
 
-@of_dimensions("max_pool*d")
-def _max_pool(input: Tensor_, numbers: Static, ceil_mode: Static, op: Static):
-    return ops.pool_max(input, **_max_windows(input, numbers, ceil_mode, op).named())
-
-
-@of_dimensions("max_pool*d")
-def _max_pool_with_indices(input: Tensor_, numbers: Static, ceil_mode: Static, op: Static):
-    """Values are taken where the indices say, so the two agree, and the gradient goes there."""
-    windows = _max_windows(input, numbers, ceil_mode, op)
-    at = ops.pool_argmax(ops.stop_gradient(input), **windows.named())
-    return ops.pick(input, at, rank=len(windows.counts)), at
-
-
 def _pooled(
-    n: int, input: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any, both: Any
+    n: int, x: Value, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any, both: Any
 ) -> Any:
+    """With indices values are taken where these say, so the two agree, and the gradient goes there."""
     op = f"max_pool{n}d"
     kernel = numbers(op, "kernel_size", kernel_size, n, 1)
     rest = (
@@ -112,7 +100,11 @@ def _pooled(
         numbers(op, "padding", padding, n, 0),
         numbers(op, "dilation", dilation, n, 1),
     )
-    return (_max_pool_with_indices if both else _max_pool)[n](input, (kernel, *rest), bool(ceil_mode), op)
+    windows = _max_windows(x, (kernel, *rest), bool(ceil_mode), op)
+    if not both:
+        return ops.pool_max(x, **windows.named())
+    at = ops.pool_argmax(ops.stop_gradient(x), **windows.named())
+    return ops.pick(x, at, rank=n), at
 
 
 def windows_samples(n: int, *more: Any) -> Samples:
@@ -135,16 +127,16 @@ def _max_samples(n: int) -> Samples:
     return windows_samples(n, call(data(*extents), 2, 1, 0, 2), call(data(*extents), 2, return_indices=True))
 
 
-@declared(free="nn.functional", samples=_max_samples(1))
+@function(free="nn.functional", samples=_max_samples(1))
 def max_pool1d(
-    input: Tensor,
-    kernel_size: Numbers,
-    stride: Numbers | None = None,
-    padding: Numbers = 0,
-    dilation: Numbers = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Any:
+    input: Tensor_,
+    kernel_size: Static,
+    stride: Static = None,
+    padding: Static = 0,
+    dilation: Static = 1,
+    ceil_mode: Static = False,
+    return_indices: Static = False,
+):
     """The largest element of every window of `kernel_size` elements, `dilation` apart, that begins every `stride` (the kernel size
     if left out) of [(batch,) channels, length] with margins of `padding`; NaN where there is one. `ceil_mode` keeps a last
     window that is cut. With `return_indices` also where the first largest is, and the last NaN. Raises RuntimeError for
@@ -152,30 +144,30 @@ def max_pool1d(
     return _pooled(1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
-@declared(free="nn.functional", samples=_max_samples(2))
+@function(free="nn.functional", samples=_max_samples(2))
 def max_pool2d(
-    input: Tensor,
-    kernel_size: Numbers,
-    stride: Numbers | None = None,
-    padding: Numbers = 0,
-    dilation: Numbers = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Any:
+    input: Tensor_,
+    kernel_size: Static,
+    stride: Static = None,
+    padding: Static = 0,
+    dilation: Static = 1,
+    ceil_mode: Static = False,
+    return_indices: Static = False,
+):
     """`max_pool1d` over windows of [(batch,) channels, height, width]; indices count row by row."""
     return _pooled(2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
-@declared(free="nn.functional", samples=_max_samples(3))
+@function(free="nn.functional", samples=_max_samples(3))
 def max_pool3d(
-    input: Tensor,
-    kernel_size: Numbers,
-    stride: Numbers | None = None,
-    padding: Numbers = 0,
-    dilation: Numbers = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Any:
+    input: Tensor_,
+    kernel_size: Static,
+    stride: Static = None,
+    padding: Static = 0,
+    dilation: Static = 1,
+    ceil_mode: Static = False,
+    return_indices: Static = False,
+):
     """`max_pool1d` over windows of [(batch,) channels, depth, height, width]; indices count row by row."""
     return _pooled(3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 

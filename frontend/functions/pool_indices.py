@@ -5,15 +5,16 @@ In: what the poolings without this ending take. Out: (values, indices). Next: `f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from flambeau.declarations import declare
 from flambeau.functions.adaptive_pool import Target, _largest, _largest_samples
-from flambeau.functions.pool import Numbers, _max_samples, _pooled
+from flambeau.functions.pool import Numbers, _max_samples, max_pool1d, max_pool2d, max_pool3d
 from flambeau.runtime.recorder import Tensor
 
 
-def _of_windows(n: int) -> None:
+def _of_windows(n: int, pooled: Callable[..., Any]) -> None:
     def call(
         input: Tensor,
         kernel_size: Numbers,
@@ -23,7 +24,7 @@ def _of_windows(n: int) -> None:
         ceil_mode: bool = False,
         return_indices: bool = False,
     ) -> Any:
-        return _pooled(n, input, kernel_size, stride, padding, dilation, ceil_mode, True)
+        return pooled(input, kernel_size, stride, padding, dilation, ceil_mode, True)
 
     call.__name__ = call.__qualname__ = f"max_pool{n}d_with_indices"
     call.__doc__ = f"`max_pool{n}d`, always with the indices."
@@ -39,6 +40,6 @@ def _adaptive(n: int) -> None:
     declare(call, call.__name__, free="nn.functional", samples=_largest_samples(n))
 
 
-for _n in (1, 2, 3):
-    _of_windows(_n)
+for _n, _function in enumerate((max_pool1d, max_pool2d, max_pool3d), 1):
+    _of_windows(_n, _function)
     _adaptive(_n)
