@@ -16,7 +16,7 @@ LAYERS = {
     "reset pending",
     "calls": "call record enter fit learn memo import slots index recall function intercept",
     "runs": "runs flush failure",
-    "module": "module arrays forward backward inline public together trees look literal",
+    "module": "module handles arrays forward backward inline public together trees look literal",
 }
 #: function.h says what a function is, for all; calling one (function.c) belongs to calls.
 HEADERS_OF_VALUES = ("values.h", "sizes.h", "function.h")

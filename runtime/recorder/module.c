@@ -1,4 +1,4 @@
-/* The module flambeau.runtime._recorder: functions on tensors and traces, settings, statistics. */
+/* The module flambeau.runtime._recorder: functions on traces, settings, statistics. Next: handles.c. */
 #include "module.h"
 
 /* ---- running --------------------------------------------------------------------------------------------- */
@@ -66,278 +66,6 @@ static PyObject *set_mode(PyObject *module, PyObject *bits) {
 static PyObject *get_mode(PyObject *module, PyObject *unused) {
   (void)module, (void)unused;
   return PyLong_FromUnsignedLong(fb_recorder_get()->mode);
-}
-
-/* ---- tensors --------------------------------------------------------------------------------------------- */
-
-static int parse_class(PyObject *cls, PyTypeObject **type) {
-  *type = cls == Py_None ? NULL : (PyTypeObject *)cls;
-  if (*type && (!PyType_Check(cls) || !PyType_IsSubtype(*type, fb_tensor_type))) {
-    PyErr_Format(PyExc_TypeError, "[tensor] %R is not a subclass of Tensor.", cls);
-    return -1;
-  }
-  return 0;
-}
-
-/* Kernels rely on elements being aligned; foreign memory where they are not is copied unless it must stay shared. */
-static fb_buffer *usable_buffer(fb_buffer *b, bool shared, size_t itemsize) {
-  fb_buffer *copy = b;
-  if (shared || fb_buffer_is_pooled(b) || !itemsize || (uintptr_t)fb_buffer_data(b) % itemsize == 0) {
-    fb_buffer_retain(b);
-    return b;
-  }
-  fb_status status = fb_buffer_alloc(fb_buffer_bytes(b), &copy);
-  if (status != FB_OK)
-    return fb_raise_status(status, 0), NULL;
-  memcpy(fb_buffer_data(copy), fb_buffer_data(b), fb_buffer_bytes(b));
-  return copy;
-}
-
-PyObject *fb_tensor_on(fb_buffer *b, const fb_type *type, PyTypeObject *cls, bool shared, bool unset) {
-  fb_cell *c = fb_cell_new(type);
-  if (!c)
-    return NULL;
-  c->shared = shared;
-  c->unset = unset;
-  c->buffer = fb_capture_cell(c) == 0 ? usable_buffer(b, shared, type->itemsize) : NULL;
-  if (c->buffer && shared)
-    fb_buffer_written(c->buffer, true);
-  return c->buffer ? fb_tensor_new(c, cls) : (fb_cell_release(c), NULL);
-}
-
-static PyObject *tensor_from_buffer(PyObject *module, PyObject *args, PyObject *kwargs) {
-  static char *names[] = {"buffer", "shape", "dtype", "requires_grad", "cls", "shared", "unset", "device", NULL};
-  PyObject *buffer, *shape, *dtype, *cls = Py_None, *device = NULL;
-  int requires_grad = 0, shared = 0, unset = 0;
-  PyTypeObject *type;
-  (void)module;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|pOppU:tensor_from_buffer", names, &buffer, &shape, &dtype,
-                                   &requires_grad, &cls, &shared, &unset, &device) ||
-      parse_class(cls, &type) < 0)
-    return NULL;
-  fb_type *described = fb_type_intern(shape, dtype, device, false);
-  fb_buffer *b = described ? fb_buffer_from_python(buffer) : NULL;
-  if (!b)
-    return NULL;
-  if ((fb_buffer_device(b) == NULL) != fb_type_on_cpu(described))
-    return PyErr_Format(PyExc_ValueError, "[tensor] the buffer does not lie on %U. Report this as a bug.",
-                        described->device);
-  if (fb_buffer_bytes(b) < described->bytes)
-    return PyErr_Format(PyExc_ValueError, "[tensor] a buffer of %zu bytes is too small for shape %R of %R.",
-                        fb_buffer_bytes(b), shape, dtype);
-  PyObject *made = fb_tensor_on(b, described, type, shared, unset);
-  if (made && requires_grad && fb_tensor_make_leaf((fb_tensor *)made) < 0)
-    Py_CLEAR(made);
-  return made;
-}
-
-/* A leaf stands for a whole base: other views must be copied first. */
-static int check_leaf(fb_tensor *t, const char *what) {
-  if (!t->view || t->view->identity)
-    return 0;
-  PyErr_Format(PyExc_ValueError, "[%s] the tensor is a view of another one's elements. Clone it first.", what);
-  return -1;
-}
-
-static int copy_starts(const fb_tensor *t, int64_t **starts) {
-  *starts = NULL;
-  if (!t->starts)
-    return 0;
-  if (!(*starts = PyMem_Malloc(t->view->n_starts * sizeof **starts)))
-    return PyErr_NoMemory(), -1;
-  memcpy(*starts, t->starts, t->view->n_starts * sizeof **starts);
-  return 0;
-}
-
-static PyObject *make_leaf(PyObject *module, PyObject *args) {
-  PyObject *o, *cls = Py_None;
-  int requires_grad;
-  PyTypeObject *type;
-  (void)module;
-  if (!PyArg_ParseTuple(args, "Op|O:make_leaf", &o, &requires_grad, &cls) || parse_class(cls, &type) < 0)
-    return NULL;
-  fb_tensor *t = fb_as_tensor(o, "make_leaf");
-  if (!t || (requires_grad && check_leaf(t, "make_leaf") < 0))
-    return NULL;
-  int64_t *starts = NULL;
-  if (!requires_grad && copy_starts(t, &starts) < 0)
-    return NULL;
-  fb_tensor *made = fb_tensor_through(t, requires_grad ? NULL : t->view, type); /* may let other threads in */
-  if (!made) {
-    PyMem_Free(starts);
-    return NULL;
-  }
-  made->starts = starts;
-  if (requires_grad && fb_tensor_make_leaf(made) < 0)
-    Py_CLEAR(made);
-  return (PyObject *)made;
-}
-
-static PyObject *set_requires_grad(PyObject *module, PyObject *args) {
-  PyObject *o;
-  int requires_grad;
-  (void)module;
-  if (!PyArg_ParseTuple(args, "Op:set_requires_grad", &o, &requires_grad))
-    return NULL;
-  fb_tensor *t = fb_as_tensor(o, "requires_grad_");
-  if (!t)
-    return NULL;
-  const fb_type *type = fb_tensor_get_type(t);
-  if (!type || type->requires_grad == requires_grad)
-    return type ? Py_NewRef(o) : NULL;
-  if (!fb_tensor_is_leaf(t))
-    return PyErr_Format(PyExc_RuntimeError,
-                        "[requires_grad_] only leaf tensors can stop requiring grad. Use detach().");
-  int status = !requires_grad                        ? fb_tensor_end_leaf(t)
-               : check_leaf(t, "requires_grad_") < 0 ? -1
-               : fb_tensor_make_leaf(t) < 0          ? -1
-                                                     : fb_tensor_restore_grad(t);
-  return status < 0 ? NULL : Py_NewRef(o);
-}
-
-static PyObject *set_cell(PyObject *module, PyObject *args) {
-  PyObject *a, *b;
-  (void)module;
-  if (!PyArg_ParseTuple(args, "OO:set_cell", &a, &b))
-    return NULL;
-  fb_tensor *t = fb_as_tensor(a, "data"), *other = fb_as_tensor(b, "data");
-  if (!t || !other)
-    return NULL;
-  if (fb_capture_handle(t) < 0)
-    return NULL;
-  if (t->view) /* no leaf itself, at most a view of one */
-    Py_CLEAR(t->leaf);
-  if (t->leaf && check_leaf(other, "data") < 0)
-    return NULL;
-  int64_t *starts;
-  if (copy_starts(other, &starts) < 0)
-    return NULL;
-  fb_tensor_part(t);
-  fb_tensor_show(t, NULL);
-  fb_cell *old = t->cell;
-  other->cell->refs++;
-  t->cell = other->cell;
-  fb_tensor_show(t, t->leaf ? NULL : other->view);
-  int64_t *old_starts = t->starts;
-  t->starts = starts;
-  PyMem_Free(old_starts);
-  fb_cell_release(old);
-  Py_RETURN_NONE;
-}
-
-/* Whether a tensor shows its base in another way than whole and as it is: it cannot be a leaf. */
-static PyObject *is_part(PyObject *module, PyObject *o) {
-  (void)module;
-  fb_tensor *t = fb_as_tensor(o, "is_part");
-  if (!t)
-    return NULL;
-  return PyBool_FromLong(t->view && !t->view->identity && !t->leaf);
-}
-
-/* Whether a view is all that is left of its base: nobody sees whether it has elements of its own. */
-static PyObject *is_lone_view(PyObject *module, PyObject *o) {
-  (void)module;
-  fb_tensor *t = fb_as_tensor(o, "is_lone_view");
-  if (!t)
-    return NULL;
-  return PyBool_FromLong(t->view && !t->view->identity && !t->leaf && t->cell->refs == 1 && !t->cell->shared);
-}
-
-/* What is written to a tensor's storage from now on would be missed elsewhere: refuse it. */
-static PyObject *set_apart(PyObject *module, PyObject *o) {
-  (void)module;
-  fb_tensor *t = fb_as_tensor(o, "set_apart");
-  if (!t)
-    return NULL;
-  t->cell->apart = true;
-  Py_RETURN_NONE;
-}
-
-static PyObject *is_of_leaf(PyObject *module, PyObject *o) {
-  (void)module;
-  fb_tensor *t = fb_as_tensor(o, "is_of_leaf");
-  return t ? PyBool_FromLong(t->leaf != NULL) : NULL;
-}
-
-static PyObject *view_info(PyObject *module, PyObject *o) {
-  (void)module;
-  fb_tensor *t = fb_as_tensor(o, "view_info");
-  PyObject *starts = t ? fb_tensor_starts(t) : NULL;
-  fb_in_hand++; /* another thread may assign to `data` */
-  PyObject *made =
-      starts ? Py_BuildValue("(OON)", t->view ? t->view->payload : Py_None, t->cell->type->shape, starts) : NULL;
-  fb_in_hand--;
-  return made;
-}
-
-static PyObject *same_storage(PyObject *module, PyObject *args) {
-  PyObject *a, *b;
-  (void)module;
-  if (!PyArg_ParseTuple(args, "OO:same_storage", &a, &b))
-    return NULL;
-  fb_tensor *x = fb_as_tensor(a, "same_storage"), *y = x ? fb_as_tensor(b, "same_storage") : NULL;
-  return y ? PyBool_FromLong(x->cell == y->cell) : NULL;
-}
-
-/* What is about to be seen from outside, and written there, must be this cell's alone: copies and kept values may lie
- * in the same buffer. */
-static int own_buffer(fb_cell *c) {
-  bool readonly;
-  fb_buffer_exporter(c->buffer, &readonly);
-  if (c->shared || (fb_buffer_refs(c->buffer) == 1 && !readonly))
-    return 0;
-  fb_buffer *copy = NULL;
-  fb_status status = fb_buffer_alloc(c->type->bytes, &copy);
-  if (status != FB_OK)
-    return fb_raise_status(status, 0), -1;
-  memcpy(fb_buffer_data(copy), fb_buffer_data(c->buffer), c->type->bytes);
-  fb_cell_set_value(c, copy);
-  return 0;
-}
-
-/* Run the traces that have the cell's value or have read it: they read its very memory, which may change from now on.
- */
-static int flush_readers(fb_cell *c) {
-  fb_recorder *r;
-  do {
-    if (!c->placed)
-      return fb_cell_pending(c) ? fb_flush(c->home) : 0;
-    for (r = fb_recorders(); r && !fb_cell_is_read_by(r, c);)
-      r = r->next;
-  } while (r && fb_flush(r) == 0);
-  return r ? -1 : 0;
-}
-
-int fb_cell_share(fb_cell *c, bool shared) {
-  c->refs++;
-  int status = flush_readers(c);
-  if (status == 0)
-    status = fb_cell_settle(fb_recorder_get(), c);
-  if (status == 0 && shared)
-    status = own_buffer(c);
-  if (status == 0) {
-    c->shared = shared;
-    if (c->buffer)
-      fb_buffer_written(c->buffer, shared);
-  }
-  fb_cell_release(c);
-  return status;
-}
-
-static PyObject *set_shared(PyObject *module, PyObject *args) {
-  PyObject *o;
-  int shared;
-  (void)module;
-  if (!PyArg_ParseTuple(args, "Op:set_shared", &o, &shared))
-    return NULL;
-  fb_tensor *t = fb_as_tensor(o, "set_shared");
-  return t && fb_cell_share(t->cell, shared) == 0 ? Py_NewRef(Py_None) : NULL;
-}
-
-static PyObject *is_shared(PyObject *module, PyObject *o) {
-  (void)module;
-  fb_tensor *t = fb_as_tensor(o, "is_shared");
-  return t ? PyBool_FromLong(t->cell->shared) : NULL;
 }
 
 /* ---- settings -------------------------------------------------------------------------------------------- */
@@ -504,22 +232,22 @@ static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, FLUSH_DOC},
                                 {"literal", FB_FAST(fb_py_literal), NULL},
                                 {"set_mode", set_mode, METH_O, NULL},
                                 {"get_mode", get_mode, METH_NOARGS, NULL},
-                                {"tensor_from_buffer", FB_KEYWORDS(tensor_from_buffer), NULL},
+                                {"tensor_from_buffer", FB_KEYWORDS(fb_py_tensor_from_buffer), NULL},
                                 {"array_on", fb_py_array_on, METH_O, NULL},
                                 {"tell_address", fb_py_tell_address, METH_O, NULL},
                                 {"tensor_on", FB_FAST(fb_py_tensor_on), NULL},
                                 {"move_storage", fb_py_move_storage, METH_VARARGS, NULL},
-                                {"make_leaf", make_leaf, METH_VARARGS, NULL},
-                                {"set_requires_grad", set_requires_grad, METH_VARARGS, NULL},
-                                {"set_cell", set_cell, METH_VARARGS, NULL},
-                                {"is_lone_view", is_lone_view, METH_O, NULL},
-                                {"is_part", is_part, METH_O, NULL},
-                                {"set_apart", set_apart, METH_O, NULL},
-                                {"is_of_leaf", is_of_leaf, METH_O, NULL},
-                                {"view_info", view_info, METH_O, NULL},
-                                {"same_storage", same_storage, METH_VARARGS, NULL},
-                                {"set_shared", set_shared, METH_VARARGS, NULL},
-                                {"is_shared", is_shared, METH_O, NULL},
+                                {"make_leaf", fb_py_make_leaf, METH_VARARGS, NULL},
+                                {"set_requires_grad", fb_py_set_requires_grad, METH_VARARGS, NULL},
+                                {"set_cell", fb_py_set_cell, METH_VARARGS, NULL},
+                                {"is_lone_view", fb_py_is_lone_view, METH_O, NULL},
+                                {"is_part", fb_py_is_part, METH_O, NULL},
+                                {"set_apart", fb_py_set_apart, METH_O, NULL},
+                                {"is_of_leaf", fb_py_is_of_leaf, METH_O, NULL},
+                                {"view_info", fb_py_view_info, METH_O, NULL},
+                                {"same_storage", fb_py_same_storage, METH_VARARGS, NULL},
+                                {"set_shared", fb_py_set_shared, METH_VARARGS, NULL},
+                                {"is_shared", fb_py_is_shared, METH_O, NULL},
                                 {"slot_for_tensor", fb_py_slot_for_tensor, METH_O, NULL},
                                 {"backward", FB_KEYWORDS(fb_backward), NULL},
                                 {"grad_entry", FB_KEYWORDS(fb_grad_entry), NULL},

@@ -23,6 +23,20 @@ PyObject *fb_py_trace_leaves(PyObject *module, PyObject *unused);
 
 /* module.c */
 int fb_flush_point(bool is_long); /* a place where programs repeat: flush if the trace is long */
+
+/* handles.c */
+PyObject *fb_py_tensor_from_buffer(PyObject *module, PyObject *args, PyObject *kwargs);
+PyObject *fb_py_make_leaf(PyObject *module, PyObject *args);
+PyObject *fb_py_set_requires_grad(PyObject *module, PyObject *args);
+PyObject *fb_py_set_cell(PyObject *module, PyObject *args);
+PyObject *fb_py_is_part(PyObject *module, PyObject *o);
+PyObject *fb_py_is_lone_view(PyObject *module, PyObject *o);
+PyObject *fb_py_set_apart(PyObject *module, PyObject *o);
+PyObject *fb_py_is_of_leaf(PyObject *module, PyObject *o);
+PyObject *fb_py_view_info(PyObject *module, PyObject *o);
+PyObject *fb_py_same_storage(PyObject *module, PyObject *args);
+PyObject *fb_py_set_shared(PyObject *module, PyObject *args);
+PyObject *fb_py_is_shared(PyObject *module, PyObject *o);
 /* A tensor on a buffer, which it holds a reference of its own to, or on a copy where kernels could not read it. */
 PyObject *fb_tensor_on(fb_buffer *b, const fb_type *type, PyTypeObject *cls, bool shared, bool unset);
 int fb_cell_share(fb_cell *c, bool shared); /* whether others see its memory */
