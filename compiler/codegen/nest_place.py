@@ -7,7 +7,7 @@ elements are vectors; `gpu/points.py`, those of threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from flambeau.compiler.codegen.emitter import Emitter
 from flambeau.compiler.codegen.fragment import Fragment
@@ -45,6 +45,15 @@ class NestPlace:
     def report(self, node: Node, failed: Val) -> None:
         """Note that a member has failed, where `failed`."""
         raise NotImplementedError
+
+    def write(self, value: int, x: Val) -> None:
+        """Store the element of an output."""
+        raise NotImplementedError
+
+    def store_all(self, values: Iterable[int]) -> None:
+        """Store the elements of outputs, all of them computed before the first is written."""
+        for value, x in [(v, self.value(v)) for v in values]:
+            self.write(value, x)
 
     # ---- the walk ----------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
-"""Folding in the order that docs/architecture.md fixes: 64 lanes, chunks of 4096, pairs.
+"""Folds being emitted: how one takes an element, and combines partial results in pairs.
 
-In: the registers of a chunk, or partial results in memory. Out: text that folds them. Next: `loops/rows.py`, `gpu/fold.py`.
+In: what lanes hold, or partial results in memory. Out: text that folds them. Next: `lane_folds.py`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ class MonoidFold:
     def combine(self, b: Emitter, x: Val, y: Val) -> Val:
         """One step, on elements or on lanes (keys are integers: the same monoid)."""
         return self.monoid.combine(b, x, y)
+
+    def leave(self, b: Emitter, x: Val) -> Val:
+        """What a lane holds, as an element."""
+        return x
 
     def fold_pairs(
         self,
@@ -88,34 +92,12 @@ class Reduction(MonoidFold):
         signed = bits - (1 << width) if bits >> (width - 1) else bits
         return b.const(signed ^ (signed >> width & ~(-1 << (width - 1))), f"i{width}", lanes)
 
-    def _leave(self, b: Emitter, x: Val) -> Val:
+    def leave(self, b: Emitter, x: Val) -> Val:
         return canonical(b, from_ordered_key(b, x, self.dtype.mlir) if self.uses_keys else x)
 
     def accumulators(self, b: Emitter, lanes: int) -> list[Val]:
         """The 64 lanes in registers of `lanes`, holding the identity."""
         return [self.lane_identity(b, lanes)] * (LANES // lanes)
-
-    def fold_lanes(self, b: Emitter, registers: list[Val]) -> Val:
-        """Halve the lanes pairwise, lane j with lane j + half, down to a scalar."""
-        return self.fold_few(b, registers, LANES)
-
-    def fold_few(self, b: Emitter, registers: list[Val], count: int) -> Val:
-        """`fold_lanes` of `count` elements in as many registers as they need.
-
-        The lanes left out hold the identity, which changes no lane that started from it.
-        """
-        width = LANES // registers[0].lanes
-        while width > 1:
-            width //= 2
-            upper = registers[width:]
-            folded = [self.combine(b, x, y) for x, y in zip(registers, upper, strict=False)]
-            registers = folded + registers[len(upper) : width]
-        (x,) = registers
-        while x.lanes > 1:
-            half = x.lanes // 2
-            low = b.slice_lanes(x, 0, half)
-            x = self.combine(b, low, b.slice_lanes(x, half, half)) if count > half else low
-        return self._leave(b, x)
 
 
 def canonical(b: Emitter, x: Val) -> Val:

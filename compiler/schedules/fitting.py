@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flambeau.compiler.codegen.gpu.fold import chunks_of
 from flambeau.compiler.codegen.gpu.loops import transposed
+from flambeau.compiler.codegen.lane_folds import chunks_of
 from flambeau.compiler.codegen.loops.phases import Stages
 from flambeau.compiler.codegen.products.operands import lines_of
 from flambeau.compiler.codegen.units import LoopNest, OwnNest, ProductNest, Unit

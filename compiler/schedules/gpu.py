@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flambeau.compiler.codegen.gpu.fold import chunks_of
 from flambeau.compiler.codegen.gpu.loops import transposed
+from flambeau.compiler.codegen.lane_folds import chunks_of
 from flambeau.compiler.codegen.units import LoopNest, ProductNest
 from flambeau.compiler.schedules.gpu_kinds import GpuColumns, GpuPoints, GpuProduct, GpuRows, GpuVectorProduct
 from flambeau.compiler.targets import Target

@@ -57,10 +57,7 @@ class _Columns:
             row = b.add(b.mul(self.batch, self.count), rows.index)
             point = GpuPoint(self.kernel, b.add(b.mul(row, self.columns), self.column))
             operands = [point.value(fold.node.operands[0]) for fold in self.folds]
-            for v in self.elements:
-                point.value(v)
-            for v in self.elements:
-                point.store(v)
+            point.store_all(self.elements)
             rows.carry([fold.combine(b, t, x) for fold, t, x in zip(self.folds, rows.args, operands, strict=True)])
         for part, total in zip(self.parts, rows.results, strict=True):
             b.store(total, part, self._at(chain))

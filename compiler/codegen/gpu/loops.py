@@ -7,23 +7,26 @@ an earlier one is computed again. Outer reductions: `columns.py`. Next: `points.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from flambeau.compiler.codegen.access import merge
 from flambeau.compiler.codegen.expand import expand
 from flambeau.compiler.codegen.fragment import Fragment
 from flambeau.compiler.codegen.gpu.columns import lower_columns
-from flambeau.compiler.codegen.gpu.fold import FoldWriter
+from flambeau.compiler.codegen.gpu.lanes import ThreadLanes
 from flambeau.compiler.codegen.gpu.points import GpuPoint, NestKernel, label_of, refuse_unsupported
-from flambeau.compiler.codegen.loops.phases import Stages
+from flambeau.compiler.codegen.lane_folds import Elements
+from flambeau.compiler.codegen.loops.phases import ALWAYS, Stages
 from flambeau.compiler.codegen.nest_rules import Source
 from flambeau.compiler.codegen.reduce import Reduction
+from flambeau.compiler.codegen.row_passes import RowPasses
 from flambeau.compiler.codegen.units import Cut, LoopNest, Parts, joined
 from flambeau.compiler.codegen.values import Val
 from flambeau.compiler.kernel import Cluster, KernelCall, Operand
 from flambeau.compiler.schedules.gpu_kinds import GpuColumns, GpuPoints, GpuRows
 from flambeau.compiler.targets import Target
-from flambeau.dialects.graph import Node
 from flambeau.dialects.orders import LANES
 from flambeau.dialects.size import Int, ceil_div
 
@@ -61,17 +64,8 @@ def _map(nest: LoopNest, schedule: GpuPoints) -> KernelCall:
     for k in range(each):
         linear = b.add(first, k * threads) if k else first
         with b.if_(b.cmp("lt", linear, n)):
-            _store(GpuPoint(kernel, linear))
+            GpuPoint(kernel, linear).store_all(nest.graph.outputs)
     return kernel.launch(nest.label, (ceil_div(form.size, threads * each), 1, 1), kernel.overwrites)
-
-
-def _store(point: GpuPoint) -> None:
-    """Write every output's element, all of them computed before the first is written."""
-    outputs = point.fragment.graph.outputs
-    for v in outputs:
-        point.value(v)
-    for v in outputs:
-        point.store(v)
 
 
 # ---- transposed operands --------------------------------------------------------------------------------------
@@ -137,7 +131,7 @@ def _tiles(nest: LoopNest, schedule: GpuPoints) -> KernelCall:
             for source, tile in tiles.items():
                 element = fragment.avals[source.root].dtype.mlir
                 point.leaves[source] = b.load(tile, b.add(b.mul(x, pitch), local), element)
-            _store(point)
+            point.store_all(nest.graph.outputs)
     return kernel.launch(
         f"{nest.label} transposed", (ceil_div(columns, side), ceil_div(rows, side), batch), kernel.overwrites
     )
@@ -148,48 +142,56 @@ def _tiles(nest: LoopNest, schedule: GpuPoints) -> KernelCall:
 
 def _rows(nest: LoopNest, schedule: GpuRows) -> KernelCall:
     """A block per row."""
-    fragment, form = nest.fragment, nest.form
-    kernel = NestKernel(fragment, form, LANES * schedule.groups)
-    b, stages = kernel.b, nest.stages(0)
-    length = kernel.number(form.count)
-    row = GpuPoint(kernel, b.block())
-    start = b.mul(b.block(), length)
-    fold = FoldWriter(b, form.count, length, schedule.room)
-    for stage in range(stages.last):
-        _compute_row(row, stages, stage)
-        row.values.update(_fold_stage(kernel, row, start, fold, stages.reductions[stage]))
-    _compute_row(row, stages, stages.last)
-    row_outputs = set(stages.row_outputs())
-    if elements := [v for v in fragment.graph.outputs if v not in row_outputs]:
-        with b.loop(b.thread(), length, b.threads) as loop:
-            point = GpuPoint(kernel, b.add(start, loop.index), row)
-            for v in elements:
-                point.value(v)
-            for v in elements:
-                point.store(v)
-    if row_outputs:
-        with b.if_(b.cmp("eq", b.thread(), 0)):
-            for v in sorted(row_outputs):
-                row.store(v)
-    return kernel.launch(nest.label, (form.batch, 1, 1), kernel.overwrites)
+    kernel = NestKernel(nest.fragment, nest.form, LANES * schedule.groups)
+    rows = _ThreadRows(kernel, Stages(nest.fragment, nest.form, ALWAYS, at_last=True), schedule.room)
+    rows.emit(GpuPoint(kernel, kernel.b.block()))
+    return kernel.launch(nest.label, (nest.form.batch, 1, 1), kernel.overwrites)
 
 
-def _compute_row(row: GpuPoint, stages: Stages, stage: int) -> None:
-    """Compute what the row's elements share and what is known by `stage`, before the loops that read it."""
-    fragment = row.fragment
-    for node in fragment.members:
-        for result in node.results:
-            if fragment.is_row_level(result, row.kernel.form) and stages.stage_of[result] <= stage:
-                row.value(result)
+class _ThreadRows(RowPasses):
+    """Rows of GPUs: the threads of a block share a row, each of which takes every so many-th element."""
+
+    def __init__(self, kernel: NestKernel, stages: Stages, room: int) -> None:
+        super().__init__(kernel.fragment, stages)
+        self.kernel, self.b, count = kernel, kernel.b, kernel.form.count
+        self.length = kernel.number(count)
+        self.start = self.b.mul(self.b.block(), self.length)
+        self.lanes = ThreadLanes(self.b, count, self.length, room)
+
+    def enter(self, row: GpuPoint, stage: int) -> None:
+        """Compute what the row's elements share and what is known by `stage`, before the loops that read it."""
+        for node in self.fragment.members:
+            for result in node.results:
+                if self.fragment.is_row_level(result, self.kernel.form) and self.stages.stage_of[result] <= stage:
+                    row.value(result)
+
+    def fold(self, row: GpuPoint, stage: int, folds: Sequence[Reduction]) -> list[Val]:
+        return self.lanes.row(folds, _RowElements(self, row, stage))
+
+    def walk(self, row: GpuPoint, stage: int) -> None:
+        elements = _RowElements(self, row, stage)
+        with self.b.loop(self.b.thread(), self.length, self.b.threads) as loop:
+            elements.store(elements.at(loop.index))
+
+    def end(self, row: GpuPoint) -> None:
+        self.enter(row, self.stages.last)
+
+    def alone(self) -> AbstractContextManager[None]:
+        return self.b.if_(self.b.cmp("eq", self.b.thread(), 0))
 
 
-def _fold_stage(kernel: NestKernel, row: GpuPoint, start: Val, fold: FoldWriter, nodes: list[Node]) -> dict[int, Val]:
-    """The results of reductions that depend on the same earlier ones, folded in one pass."""
-    b, folds = kernel.b, [Reduction.of(kernel.fragment, n) for n in nodes]
+class _RowElements(Elements):
+    """The elements of a row, and what a stage stores of them."""
 
-    def step(column: Val, totals):
-        point = GpuPoint(kernel, b.add(start, column), row)
-        return [f.combine(b, t, point.value(f.node.operands[0])) for f, t in zip(folds, totals, strict=True)]
+    def __init__(self, rows: _ThreadRows, row: GpuPoint, stage: int) -> None:
+        super().__init__(rows.b)
+        self.rows, self.row, self.stage = rows, row, stage
 
-    results = fold.run(folds, step)
-    return {n.results[0]: x for n, x in zip(nodes, results, strict=True)}
+    def at(self, col: Val, mask: Val | None = None, block: tuple[Val, int] | None = None) -> GpuPoint:
+        return GpuPoint(self.rows.kernel, self.b.add(self.rows.start, col), self.row)
+
+    def element(self, place: GpuPoint, fold: Reduction) -> Val:
+        return place.value(fold.node.operands[0])
+
+    def store(self, place: GpuPoint) -> None:
+        place.store_all(self.rows.stages.stores[self.stage])

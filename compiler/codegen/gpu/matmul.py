@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flambeau.compiler.codegen.gpu.fold import FoldWriter
+from flambeau.compiler.codegen.gpu.emitter import GpuEmitter
 from flambeau.compiler.codegen.gpu.kernel import GpuKernel
+from flambeau.compiler.codegen.gpu.lanes import ThreadLanes
+from flambeau.compiler.codegen.lane_folds import Elements
 from flambeau.compiler.codegen.products.cut import is_dense
 from flambeau.compiler.codegen.products.kernel import evaluate
 from flambeau.compiler.codegen.products.operands import Contraction, Factor, MatrixAccess, read
@@ -113,15 +115,29 @@ def _vector(c: Contraction, schedule: GpuVectorProduct) -> KernelCall:
     batch = b.block("y")
     lhs, rhs = kernel.bases(c.lhs, batch), kernel.bases(c.rhs, batch)
 
-    def step(k: Val, totals: Sequence[Val]) -> list[Val]:
-        x, y = kernel.factor(c.lhs, lhs, row, k), kernel.factor(c.rhs, rhs, k, column)
-        return [b.fma(x, y, totals[0])]
-
+    factors = lambda k: (kernel.factor(c.lhs, lhs, row, k), kernel.factor(c.rhs, rhs, k, column))  # noqa: E731
     addition = MonoidFold(find("sum").lower, c.dtype)
-    (product,) = FoldWriter(b, c.k, kernel.k, schedule.room).run([addition], step)
+    (product,) = ThreadLanes(b, c.k, kernel.k, schedule.room).row([addition], _Factors(b, factors))
     with b.if_(b.cmp("eq", b.thread(), 0)):
         kernel.finish(product, batch, row, column)
     return kernel.launch(_label(c), (maximum(c.m, c.n), c.batches, 1), kernel.overwrites)
+
+
+class _Factors(Elements):
+    """What is multiplied and added along k."""
+
+    def __init__(self, b: GpuEmitter, factors: Callable[[Val], tuple[Val, Val]]) -> None:
+        super().__init__(b)
+        self.factors = factors
+
+    def at(self, col: Val, mask: Val | None = None, block: tuple[Val, int] | None = None) -> Val:
+        return col
+
+    def element(self, place: Val, fold: MonoidFold) -> tuple[Val, Val]:
+        return self.factors(place)
+
+    def combine(self, fold: MonoidFold, total: Val, x: tuple[Val, Val]) -> Val:
+        return self.b.fma(*x, total)
 
 
 class _TiledProduct:

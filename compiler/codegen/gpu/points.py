@@ -68,10 +68,8 @@ class GpuPoint(NestPlace):
     def position(self) -> Val:
         return self.linear
 
-    def store(self, value: int, index: Val | int | None = None) -> None:
-        """Write an output's element."""
-        x = self.value(value)
-        self.b.store(x, self.kernel.output(value), self.linear if index is None else index)
+    def write(self, value: int, x: Val) -> None:
+        self.b.store(x, self.kernel.output(value), self.linear)
 
     def leaf(self, value: int, source: Source) -> Val:
         if source not in self.leaves:

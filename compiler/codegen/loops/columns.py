@@ -12,9 +12,11 @@ from dataclasses import replace
 
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.iteration_space import NestForm
+from flambeau.compiler.codegen.loops.lanes import RowElements, RowLanes
 from flambeau.compiler.codegen.loops.nest import Nest, Writer
 from flambeau.compiler.codegen.loops.points import Point, Row
-from flambeau.compiler.codegen.loops.rows import finish, fold_columns, short_columns, store_point, sweep
+from flambeau.compiler.codegen.loops.rows import finish
+from flambeau.compiler.codegen.loops.walks import short_columns, store_point, sweep
 from flambeau.compiler.codegen.reduce import Reduction, canonical, walk_pairs
 from flambeau.compiler.codegen.units import LoopNest, Parts
 from flambeau.compiler.kernel import KernelCall, Operand
@@ -36,8 +38,8 @@ def lower_chunks(unit: LoopNest, schedule: Rows) -> Parts:
         row = Row(nest, b.div_unsigned(item.index, chunks) if form.batch > 1 else None)
         lo = b.mul(b.rem_unsigned(item.index, chunks), CHUNK)
         span = lo, b.minimum(b.add(lo, CHUNK), cols)
-        results = fold_columns(nest, row, 0, span, folds, schedule.interleave)
-        for partial, result in zip(partials, results, strict=True):
+        results = RowLanes(nest, schedule.interleave).chunk(span, folds, RowElements(row, 0))
+        for partial, result in zip(partials, list(results), strict=True):
             b.store(result, partial, item.index)
     first = finish(nest, form.batch * count, max(1, schedule.grain // CHUNK), unit.label)
     first = _with_writes(first, written)

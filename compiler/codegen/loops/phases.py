@@ -23,6 +23,8 @@ _WEIGHTS = {
     "rsqrt": 6,
 }
 HEAVY = 30
+#: More work than any element takes: nothing is kept.
+ALWAYS = 1 << 62
 LIGHT = frozenset(_WEIGHTS)
 
 
@@ -37,10 +39,11 @@ def weight_of(name: str) -> int:
 
 class Stages:
     """`stage_of[v]` for every member's result and every row value; `kept` are the elements stored between stages: those that would
-    take more work than `recompute` to compute again."""
+    take more work than `recompute` to compute again. `stores` says what a stage stores: what it is the first to compute, or
+    everything `at_last`."""
 
-    def __init__(self, fragment: Fragment, form: NestForm, recompute: int) -> None:
-        self.fragment, self.form, self.recompute = fragment, form, recompute
+    def __init__(self, fragment: Fragment, form: NestForm, recompute: int, at_last: bool = False) -> None:
+        self.fragment, self.form, self.recompute, self.at_last = fragment, form, recompute, at_last
         self.stage_of: dict[int, int] = {}
         for node in fragment.members:
             self.stage_of.update(dict.fromkeys(node.results, self._stage(node)))
@@ -75,7 +78,10 @@ class Stages:
 
     def _outputs_at(self, stage: int) -> list[int]:
         rows = set(self.row_outputs())
-        return [v for v in self.fragment.graph.outputs if v not in rows and self.value_stage(v) == stage]
+        elements = [v for v in self.fragment.graph.outputs if v not in rows]
+        if self.at_last:
+            return elements if stage == self.last else []
+        return [v for v in elements if self.value_stage(v) == stage]
 
     def loops(self) -> list[int]:
         """The stages that pass over the columns at all."""

@@ -107,6 +107,9 @@ class Row(NestPlace):
     def report(self, node: Node, failed: Val) -> None:
         self.nest.report(node, failed, self.position())
 
+    def write(self, value: int, x: Val) -> None:
+        self.nest.b.store(x, self.nest.output(value), self.row if self.row is not None else 0)
+
     def _index_base(self, layout: StridedView) -> Val:
         return index_base(self, layout, self.nest.walk(layout)[0])
 
@@ -297,6 +300,19 @@ class Point(NestPlace):
             start = self.row.start() or self.nest.b.const(0, "i64")
             at = checked_index(self.nest, node, self.row.value(index), lambda: start, None)
             return gather_index(self.nest, node, base, at)
+
+    def write(self, value: int, x: Val) -> None:
+        """Store an output's elements to its buffer or its part of one, those kept between passes to scratch."""
+        nest = self.nest
+        if value in nest.stages.kept:
+            if not self.row.points:  # else the row is in registers
+                self.store(x, nest.scratch_for(value), self.col)
+        elif value in nest.placed:
+            self.place(x, *nest.placed[value])
+        elif nest.streaming and value in nest.streamed:
+            nest.b.stream(nest.b.splat(x, self.lanes), nest.output(value), self.index(self.row.start()))
+        else:
+            self.store(x, nest.output(value), self.index(self.row.start()))
 
     def place(self, x: Val, buffer: int, layout: StridedView) -> None:
         """Write to the part of a buffer that `layout` describes."""

@@ -19,7 +19,8 @@ from flambeau.compiler.codegen.iteration_space import NestForm
 from flambeau.compiler.codegen.loops.assemble import place
 from flambeau.compiler.codegen.loops.nest import Nest
 from flambeau.compiler.codegen.loops.points import Point, Row, checked_index
-from flambeau.compiler.codegen.loops.rows import finish, sweep
+from flambeau.compiler.codegen.loops.rows import finish
+from flambeau.compiler.codegen.loops.walks import sweep
 from flambeau.compiler.codegen.units import LoopNest, Parts
 from flambeau.compiler.kernel import Operand
 from flambeau.compiler.schedules.kinds import Scatter

@@ -16,10 +16,14 @@ from functools import partial
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.products.kernel import Epilogue, KernelEmitter
 from flambeau.compiler.codegen.products.prologue import Computer, Prologue
+from flambeau.compiler.codegen.reduce import MonoidFold
 from flambeau.compiler.codegen.values import storage_bytes
+from flambeau.compiler.codegen.vector_lanes import VectorLanes
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.schedules.kinds import VectorProduct
+from flambeau.dialects.dtypes import by_mlir
 from flambeau.dialects.orders import CHUNK, LANES
+from flambeau.dialects.record import find
 from flambeau.dialects.size import Int, Size, ceil_div, maximum
 
 #: `load(at, lanes, mask, ahead)`: elements of a line of the matrix, or of the vector, from `at` on; what is computed asks for what
@@ -194,8 +198,10 @@ class _AlongK(_VectorWriter):
         with b.loop(0, whole, LANES, [zero] * (spec.group * vectors)) as ks:
             ks.carry(self._step(rows, x, ks.index, ks.args))
         lanes = self._tail(rows, x, whole, b.sub(length, whole), ks.results)
+        halves, addition = VectorLanes(b, spec.lanes), MonoidFold(find("sum").lower, by_mlir(spec.element))
         for g in range(spec.group):
-            b.store(self._halve(lanes[g * vectors : (g + 1) * vectors]), self.results, b.add(place, g))
+            total = halves.halve(addition, lanes[g * vectors : (g + 1) * vectors])
+            b.store(total, self.results, b.add(place, g))
 
     def _row(self, o: Val, start: Val) -> Load:
         """Reads what output `o` multiplies, from `start` on."""
@@ -242,18 +248,6 @@ class _AlongK(_VectorWriter):
                 lane = b.load(b.scratch, place, spec.element)
                 b.store(b.fma(row(at, 1, None), xs, lane), b.scratch, place)
         return [b.load(b.scratch, i * spec.lanes, spec.element, spec.lanes) for i in range(spec.group * vectors)]
-
-    def _halve(self, lanes: list[Val]) -> Val:
-        """The sum of 64 lanes: lane j with lane j + 32, then 16, ... 1."""
-        b = self.b
-        while len(lanes) > 1:
-            half = len(lanes) // 2
-            lanes = [b.add(x, y) for x, y in zip(lanes[:half], lanes[half:], strict=True)]
-        (x,) = lanes
-        while x.lanes > 1:
-            half = x.lanes // 2
-            x = b.add(b.slice_lanes(x, 0, half), b.slice_lanes(x, half, half))
-        return x
 
 
 class _AlongOutputs(_VectorWriter):
