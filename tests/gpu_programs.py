@@ -42,6 +42,12 @@ def layer_norm(x):
     return [centred / restore(find("sqrt")(variance + 1e-5), x.shape, (1,)), mean]
 
 
+def shared_by_rows(x, weight, scale):
+    """An operand that all rows read, and one that some of them share, of which every column reads one element."""
+    y = x * weight.expand(x.shape) + scale.expand(x.shape)
+    return [find("sum")(y, axes=(2,)), y]
+
+
 def permute(*perm):
     return lambda x: find("permute")(x, perm=perm)
 
@@ -93,13 +99,28 @@ ROWS = {
     "softmax": (softmax, floats(37, 100)),
     "long softmax": (softmax, floats(3, 5000)),
     "layer norm": (layer_norm, floats(9, 130)),
+    "several folds of many chunks": (
+        lambda x: [find("sum")(x, axes=(1,)), find("min")(x, axes=(1,)), find("max")(x, axes=(1,))],
+        floats(2, 9000),
+    ),
     "stretched inside": (lambda x, y: find("sum")(x * y.expand(x.shape), axes=(1, 2)), floats(3, 5, 64), floats(5, 1)),
+    "shared by rows": (shared_by_rows, floats(3, 5, 70), floats(70), floats(5, 1)),
+    "turned": (lambda x, y: find("sum")(permute(1, 0)(x) * y, axes=(1,)), floats(100, 7), floats(7, 100)),
+    "one row": (lambda x, y: find("sum")(x * y.expand(x.shape), axes=(1,)), floats(1, 100), floats(1, 1)),
+    "no columns": (lambda x, y: find("sum")(x * y.expand(x.shape), axes=(1,)), floats(3, 0), floats(3, 1)),
 }
 COLUMNS = {
     "columns": (lambda x: find("sum")(x * x, axes=(0,)), floats(700, 70)),
     "few rows": (lambda x: find("max")(x, axes=(0,)), floats(5, 70)),
     "middle": (lambda x: [find("sum")(x * x, axes=(1,)), x * x], floats(3, 70, 37)),
     "stretched inside": (lambda x, y: find("sum")(x * y.expand(x.shape), axes=(0, 1)), floats(6, 5, 7), floats(5, 1)),
+    "shared by rows": (
+        lambda x, y, z: find("sum")(x * y.expand(x.shape) + z.expand(x.shape), axes=(1,)),
+        floats(3, 70, 37),
+        floats(3, 1, 37),
+        floats(70, 1),
+    ),
+    "one batch": (lambda x, y: find("sum")(x * y.expand(x.shape), axes=(0,)), floats(70, 37), floats(70, 1)),
 }
 TRANSPOSE = {
     "transpose": (permute(1, 0), floats(67, 130)),

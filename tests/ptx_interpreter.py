@@ -96,8 +96,15 @@ class _Machine:
             special(i)
         elif self.active.size:
             operation = ptx_operations.find(i.opcode)
-            values = [self.read(x, t) for x, t in zip(i.operands[1:], operation.operands, strict=True)]
-            self.write(i.operands[0], operation.function(*values), operation.result)
+            more = (
+                1 if kind in ("min", "max") and len(i.operands) == 4 else 0
+            )  # later architectures have those of three numbers
+            types = [*operation.operands, *operation.operands[:more]]
+            first, *rest = [self.read(x, t) for x, t in zip(i.operands[1:], types, strict=True)]
+            value = operation.function(first, *rest[: len(rest) - more])
+            for x in rest[len(rest) - more :]:
+                value = operation.function(value, x)
+            self.write(i.operands[0], value, operation.result)
         self.active = everyone
 
     def _bra(self, i: Instruction) -> None:

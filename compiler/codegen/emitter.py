@@ -121,6 +121,27 @@ class Emitter(Memory):
         self._names += 1
         return f"%{self._names - 1}"
 
+    # ---- places --------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def into(self, lines: list[str]) -> Iterator[None]:
+        """Append to `lines` instead of the current place."""
+        outer, self._lines = self._lines, lines
+        yield
+        self._lines = outer
+
+    def here(self) -> list[str]:
+        """The place being written to."""
+        return self._lines
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Write a block that is appended when it ends, after whatever is written meanwhile to the current place."""
+        outer, self._lines = self._lines, []
+        yield
+        block, self._lines = self._lines, outer
+        self._lines += block
+
     # ---- arguments -----------------------------------------------------------------------------------------
 
     def buffer(self, k: int) -> Val:

@@ -6,7 +6,8 @@ nest whose form is "columns", and its schedule. Out: its launch. Next: `points.p
 
 from __future__ import annotations
 
-from flambeau.compiler.codegen.gpu.points import GpuPoint, NestKernel, label_of
+from flambeau.compiler.codegen.chain_folds import fold_chain
+from flambeau.compiler.codegen.gpu.points import GpuPoint, GpuRow, NestElements, NestKernel, label_of
 from flambeau.compiler.codegen.reduce import Reduction
 from flambeau.compiler.codegen.units import LoopNest
 from flambeau.compiler.codegen.values import Val
@@ -28,7 +29,7 @@ class _Columns:
         self.folds = [Reduction.of(fragment, n) for n in fragment.members if fragment.folds(n)]
         self.elements = [v for v in fragment.graph.outputs if fragment.size(v) == form.size]
         self.chains = maximum(1, ceil_div(form.count, CHAIN))
-        self.kernel = NestKernel(fragment, form, self.width * self.workers)
+        self.kernel = NestKernel(nest, self.width * self.workers)
         self.b = b = self.kernel.b
         self.parts = [b.shared(self.room * self.width, fold.dtype.mlir) for fold in self.folds]
         self.identities = [fold.identity(b) for fold in self.folds]
@@ -53,14 +54,17 @@ class _Columns:
         """Fold one chain of rows in order; elements that are results themselves are written on the way."""
         b = self.b
         start = b.mul(chain, CHAIN)
-        with b.loop(start, b.minimum(self.count, b.add(start, CHAIN)), 1, self.identities) as rows:
-            row = b.add(b.mul(self.batch, self.count), rows.index)
-            point = GpuPoint(self.kernel, b.add(b.mul(row, self.columns), self.column))
-            operands = [point.value(fold.node.operands[0]) for fold in self.folds]
-            point.store_all(self.elements)
-            rows.carry([fold.combine(b, t, x) for fold, t, x in zip(self.folds, rows.args, operands, strict=True)])
-        for part, total in zip(self.parts, rows.results, strict=True):
+        rows = start, b.minimum(self.count, b.add(start, CHAIN))
+        elements = NestElements(b, self.elements)
+        totals = fold_chain(elements, self.folds, rows, self.identities, lambda row: [self._point(row)])
+        for part, total in zip(self.parts, totals, strict=True):
             b.store(total, part, self._at(chain))
+
+    def _point(self, row: Val) -> GpuPoint:
+        b, form = self.b, self.form
+        number = b.add(b.mul(self.batch, self.count), row)
+        here = GpuRow(self.kernel, number, (form.batch, self.batch), (form.count, row))
+        return GpuPoint(self.kernel, b.add(b.mul(number, self.columns), self.column), here, self.column)
 
     def _at(self, chain: Val) -> Val:
         return self.b.add(self.b.mul(chain, self.width), self.x)

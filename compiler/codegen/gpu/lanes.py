@@ -46,7 +46,7 @@ class ThreadLanes(Lanes):
         if self.room <= self.groups:
             yield self.group
             return
-        with b.loop(0, ceil_div(self.count, self.groups)) as loop:
+        with b.apart(), b.loop(0, ceil_div(self.count, self.groups)) as loop:
             first = b.mul(loop.index, self.groups)
             yield b.add(first, self.group)
 
@@ -74,7 +74,7 @@ class ThreadLanes(Lanes):
     def walk(self, span: Span, folds: Sequence[MonoidFold], elements: Elements) -> list[list[Val]]:
         b, (start, end) = self.b, span
         initial = [fold.identity(b) for fold in folds]
-        with b.loop(b.add(start, self.lane), end, LANES, initial) as loop:
+        with b.apart(), b.loop(b.add(start, self.lane), end, LANES, initial) as loop:
             place = elements.at(loop.index)
             takes = zip(folds, loop.args, strict=True)
             totals = [elements.combine(fold, t, elements.element(place, fold)) for fold, t in takes]

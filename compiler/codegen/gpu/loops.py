@@ -16,8 +16,14 @@ from flambeau.compiler.codegen.expand import expand
 from flambeau.compiler.codegen.fragment import Fragment
 from flambeau.compiler.codegen.gpu.columns import lower_columns
 from flambeau.compiler.codegen.gpu.lanes import ThreadLanes
-from flambeau.compiler.codegen.gpu.points import GpuPoint, NestKernel, label_of, refuse_unsupported
-from flambeau.compiler.codegen.lane_folds import Elements
+from flambeau.compiler.codegen.gpu.points import (
+    GpuPoint,
+    GpuRow,
+    NestElements,
+    NestKernel,
+    label_of,
+    refuse_unsupported,
+)
 from flambeau.compiler.codegen.loops.phases import ALWAYS, Stages
 from flambeau.compiler.codegen.nest_rules import Source
 from flambeau.compiler.codegen.reduce import Reduction
@@ -58,7 +64,7 @@ def _emit(nest: LoopNest, schedule: Any, target: Target) -> Parts:
 def _map(nest: LoopNest, schedule: GpuPoints) -> KernelCall:
     """Some elements per thread: adjacent threads have adjacent ones."""
     form, threads, each = nest.form, schedule.threads, schedule.each
-    kernel = NestKernel(nest.fragment, form, threads)
+    kernel = NestKernel(nest, threads)
     b, n = kernel.b, kernel.number(form.size)
     first = b.add(b.mul(b.block(), threads * each), b.thread())
     for k in range(each):
@@ -103,7 +109,7 @@ def _tiles(nest: LoopNest, schedule: GpuPoints) -> KernelCall:
     """A block per square tile of the result: operands come in along their own rows, results leave along theirs."""
     fragment, turned, side = nest.fragment, transposed(nest.fragment), schedule.tile
     pitch, at_once = side + schedule.pad, schedule.threads // side
-    kernel = NestKernel(fragment, nest.form, schedule.threads)
+    kernel = NestKernel(nest, schedule.threads)
     b = kernel.b
     batch, rows, columns = next(iter(turned.values()))
     height, width = kernel.number(rows), kernel.number(columns)
@@ -142,9 +148,9 @@ def _tiles(nest: LoopNest, schedule: GpuPoints) -> KernelCall:
 
 def _rows(nest: LoopNest, schedule: GpuRows) -> KernelCall:
     """A block per row."""
-    kernel = NestKernel(nest.fragment, nest.form, LANES * schedule.groups)
+    kernel = NestKernel(nest, LANES * schedule.groups)
     rows = _ThreadRows(kernel, Stages(nest.fragment, nest.form, ALWAYS, at_last=True), schedule.room)
-    rows.emit(GpuPoint(kernel, kernel.b.block()))
+    rows.emit(GpuRow(kernel, kernel.b.block()))
     return kernel.launch(nest.label, (nest.form.batch, 1, 1), kernel.overwrites)
 
 
@@ -158,40 +164,24 @@ class _ThreadRows(RowPasses):
         self.start = self.b.mul(self.b.block(), self.length)
         self.lanes = ThreadLanes(self.b, count, self.length, room)
 
-    def enter(self, row: GpuPoint, stage: int) -> None:
-        """Compute what the row's elements share and what is known by `stage`, before the loops that read it."""
-        for node in self.fragment.members:
-            for result in node.results:
-                if self.fragment.is_row_level(result, self.kernel.form) and self.stages.stage_of[result] <= stage:
-                    row.value(result)
-
-    def fold(self, row: GpuPoint, stage: int, folds: Sequence[Reduction]) -> list[Val]:
+    def fold(self, row: GpuRow, stage: int, folds: Sequence[Reduction]) -> list[Val]:
         return self.lanes.row(folds, _RowElements(self, row, stage))
 
-    def walk(self, row: GpuPoint, stage: int) -> None:
+    def walk(self, row: GpuRow, stage: int) -> None:
         elements = _RowElements(self, row, stage)
-        with self.b.loop(self.b.thread(), self.length, self.b.threads) as loop:
+        with self.b.apart(), self.b.loop(self.b.thread(), self.length, self.b.threads) as loop:
             elements.store(elements.at(loop.index))
-
-    def end(self, row: GpuPoint) -> None:
-        self.enter(row, self.stages.last)
 
     def alone(self) -> AbstractContextManager[None]:
         return self.b.if_(self.b.cmp("eq", self.b.thread(), 0))
 
 
-class _RowElements(Elements):
+class _RowElements(NestElements):
     """The elements of a row, and what a stage stores of them."""
 
-    def __init__(self, rows: _ThreadRows, row: GpuPoint, stage: int) -> None:
-        super().__init__(rows.b)
-        self.rows, self.row, self.stage = rows, row, stage
+    def __init__(self, rows: _ThreadRows, row: GpuRow, stage: int) -> None:
+        super().__init__(rows.b, rows.stages.stores[stage])
+        self.rows, self.row = rows, row
 
     def at(self, col: Val, mask: Val | None = None, block: tuple[Val, int] | None = None) -> GpuPoint:
-        return GpuPoint(self.rows.kernel, self.b.add(self.rows.start, col), self.row)
-
-    def element(self, place: GpuPoint, fold: Reduction) -> Val:
-        return place.value(fold.node.operands[0])
-
-    def store(self, place: GpuPoint) -> None:
-        place.store_all(self.rows.stages.stores[self.stage])
+        return GpuPoint(self.rows.kernel, self.b.add(self.rows.start, col), self.row, col)

@@ -6,14 +6,20 @@ the emitter stands. Next: `loops.py`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
+
 from flambeau.compiler import families
 from flambeau.compiler.codegen.access import StridedView, merge
 from flambeau.compiler.codegen.emitter import Emitter
 from flambeau.compiler.codegen.fragment import Fragment
 from flambeau.compiler.codegen.gpu.kernel import GpuKernel
-from flambeau.compiler.codegen.iteration_space import NestForm
+from flambeau.compiler.codegen.lane_folds import Elements
 from flambeau.compiler.codegen.nest_place import NestPlace
 from flambeau.compiler.codegen.nest_rules import Source
+from flambeau.compiler.codegen.reduce import Reduction
+from flambeau.compiler.codegen.row_walk import RowPlace, RowWalk
+from flambeau.compiler.codegen.units import LoopNest
 from flambeau.compiler.codegen.values import Val
 from flambeau.compiler.kernel import Operand
 from flambeau.dialects.size import Int, maximum
@@ -25,10 +31,15 @@ _NARROW = 1 << 31
 class NestKernel(GpuKernel):
     """A kernel that computes the nest of a fragment."""
 
-    def __init__(self, fragment: Fragment, form: NestForm, threads: int) -> None:
+    def __init__(self, nest: LoopNest, threads: int) -> None:
         super().__init__(threads)
-        self.fragment, self.form = fragment, form
+        self.nest, self.fragment, self.form = nest, nest.fragment, nest.form
         self.read: dict[int, set[StridedView]] = {}  # how elements of each input are read
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no element to compute: then none is read, not even what rows would share of them."""
+        return bool(self.form.size == 0)
 
     def overwrites(self, new: int, old: int) -> bool:
         """Whether `new`, an output, may take the buffer of the input `old`: see `GpuKernel.launch`. Every thread computes the
@@ -38,15 +49,15 @@ class NestKernel(GpuKernel):
 
 
 class GpuPoint(NestPlace):
-    """One element: `linear` is its row-major index in the nest, `row` the point of its row where the nest has rows.
+    """One element: `linear` is its row-major index in the nest. Where the nest has rows it is that in column `col` of `row`.
 
     `values` holds what is known already: results of reductions, accumulators of a product. `leaves` holds operands
     that were loaded in another way.
     """
 
-    def __init__(self, kernel: NestKernel, linear: Val, row: GpuPoint | None = None) -> None:
+    def __init__(self, kernel: NestKernel, linear: Val, row: GpuRow | None = None, col: Val | None = None) -> None:
         super().__init__(kernel.fragment, kernel.b)
-        self.kernel, self.linear, self.row = kernel, linear, row
+        self.kernel, self.linear, self.row, self.col = kernel, linear, row, col
         self.leaves: dict[Source, Val] = {}
 
     def needs(self, value: int) -> list[int]:
@@ -72,6 +83,8 @@ class GpuPoint(NestPlace):
         self.b.store(x, self.kernel.output(value), self.linear)
 
     def leaf(self, value: int, source: Source) -> Val:
+        if self.row is not None and self.row.shares(source.layout):
+            return self.row.value(value)
         if source not in self.leaves:
             self.leaves[source] = self._read(source)
         return self.leaves[source]
@@ -90,20 +103,68 @@ class GpuPoint(NestPlace):
     def _index(self, layout: StridedView) -> Val:
         """Where a layout's element lies in its root (i64)."""
         if layout.is_identity and layout.size > 1:
-            return self._at(layout)
+            return self.linear
+        if self.row is not None and self.col is not None and not self.kernel.nest.space.inside(layout):
+            return self.row.index(layout, self.col)
         dims = merge(layout)
         total: Val | None = None
         if any(stride for _, stride in dims):
-            total = strided_index(self.b, self._at(layout), dims, _span(layout))
+            total = strided_index(self.b, self.linear, dims, _span(layout))
         if total is None:
             return self.b.const(layout.offset, "i64")
         return self.b.add(total, layout.offset) if layout.offset else total
 
-    def _at(self, layout: StridedView) -> Val:
-        """The index that a layout is walked by: the element's, or the row's for one element per row."""
-        if self.row is not None and layout.size != self.kernel.form.size:
-            return self.row.linear
-        return self.linear
+
+class GpuRow(RowPlace, GpuPoint):
+    """A row: what its elements share, written in front of the loops that read it. `loops` are pairs of an extent and an index, of
+    loops that walk rows."""
+
+    def __init__(self, kernel: NestKernel, row: Val, *loops: tuple[Int, Val]) -> None:
+        super().__init__(kernel, row)
+        extents, known = kernel.nest.space.extents, [(n, at) for n, at in loops if n != 1]
+        coordinates = [at for _, at in known] if extents == tuple(n for n, _ in known) else None
+        narrow = lambda: bool(prod(extents) < _NARROW)  # noqa: E731
+        self.walk = RowWalk(kernel.b, row, extents, lambda n, key: n, coordinates, narrow)
+        self.bases: dict[StridedView, Val | None] = {}
+
+    def shares(self, layout: StridedView) -> bool:
+        """Whether all elements of the row read the same one."""
+        space = self.kernel.nest.space
+        return not self.kernel.is_empty and space.walk(layout)[1] == 0 and not space.inside(layout)
+
+    def base(self, layout: StridedView) -> Val | None:
+        """Where the row's first element lies; None for 0."""
+        if layout not in self.bases:
+            with self.b.into(self.walk.lines):
+                offset = self.b.const(layout.offset, "i64") if layout.offset else None
+                self.bases[layout] = self.walk.along(self.kernel.nest.space.walk(layout)[0], layout, offset)
+        return self.bases[layout]
+
+    def index(self, layout: StridedView, col: Val) -> Val:
+        """Where the element in a column lies."""
+        base, stride = self.base(layout), self.kernel.nest.space.walk(layout)[1]
+        along = col if stride == 1 else self.b.mul(col, stride)
+        return along if base is None else self.b.add(base, along)
+
+    def _index(self, layout: StridedView) -> Val:
+        if layout.is_identity and layout.size == self.kernel.form.batch != 1:
+            return self.linear
+        base = self.base(layout)
+        return self.b.const(0, "i64") if base is None else base
+
+
+class NestElements(Elements):
+    """The elements of a nest, and what is stored of them where they are folded."""
+
+    def __init__(self, b: Emitter, stored: Sequence[int]) -> None:
+        super().__init__(b)
+        self.stored = stored
+
+    def element(self, place: GpuPoint, fold: Reduction) -> Val:
+        return place.value(fold.node.operands[0])
+
+    def store(self, place: GpuPoint) -> None:
+        place.store_all(self.stored)
 
 
 def strided_index(b: Emitter, linear: Val, dims: list[tuple[Int, Int]], span: Int) -> Val:

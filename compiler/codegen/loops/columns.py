@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from flambeau.compiler.codegen.chain_folds import fold_chain
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.iteration_space import NestForm
-from flambeau.compiler.codegen.loops.lanes import RowElements, RowLanes
+from flambeau.compiler.codegen.loops.lanes import ColumnElements, RowElements, RowLanes
 from flambeau.compiler.codegen.loops.nest import Nest, Writer
 from flambeau.compiler.codegen.loops.points import Point, Row
 from flambeau.compiler.codegen.loops.rows import finish
@@ -149,20 +150,18 @@ def _fold_in_registers(nest: Nest, homes: list[Home], rows: tuple[Val, Val]) -> 
     """A few columns: their partial results are carried from row to row."""
     b, lanes = nest.b, nest.lanes
     columns = short_columns(nest)
+    folds = [fold for fold, _, _ in homes]
+
+    def places(row: Val) -> list[Point]:
+        here = Row(nest, row)
+        return [Point(here, col, lanes, mask) for col, mask in columns]
+
     with b.apart():
-        start = [fold.identity(b, lanes) for fold, _, _ in homes for _ in columns]
-        with b.loop(*rows, carried=start) as r:
-            row, results = Row(nest, r.index), list(r.args)
-            for k, (col, mask) in enumerate(columns):
-                point = Point(row, col, lanes, mask)
-                for j, (fold, _, _) in enumerate(homes):
-                    at = j * len(columns) + k
-                    results[at] = fold.combine(b, results[at], b.splat(point.value(fold.node.operands[0]), lanes))
-                store_point(nest, point, 0)
-            r.carry(results)
+        start = [fold.identity(b, lanes) for fold in folds for _ in columns]
+        totals = fold_chain(ColumnElements(nest), folds, rows, start, places)
         for j, (_, partial, base) in enumerate(homes):
             for k, (col, mask) in enumerate(columns):
-                b.store(canonical(b, r.results[j * len(columns) + k]), partial, b.add(base, col), mask)
+                b.store(canonical(b, totals[j * len(columns) + k]), partial, b.add(base, col), mask)
 
 
 def _combine_columns(

@@ -98,21 +98,32 @@ class RowLanes(VectorLanes):
         return _groups(streamed_or_not(self.nest, blocks), copies)
 
 
-class RowElements(Elements):
-    """The elements of a row, and what a stage stores of them."""
+class ColumnElements(Elements):
+    """The elements of a nest as they are, and what `stage` stores of them."""
+
+    def __init__(self, nest: Nest, stage: int = 0) -> None:
+        super().__init__(nest.b)
+        self.nest, self.stage = nest, stage
+
+    def element(self, place: Point, fold: Reduction) -> Val:
+        return self.b.splat(place.value(fold.node.operands[0]), place.lanes)
+
+    def store(self, place: Point) -> None:
+        store_point(self.nest, place, self.stage)
+
+
+class RowElements(ColumnElements):
+    """The elements of a row, as lanes hold them."""
 
     def __init__(self, row: Row, stage: int) -> None:
-        super().__init__(row.nest.b)
-        self.row, self.nest, self.stage = row, row.nest, stage
+        super().__init__(row.nest, stage)
+        self.row = row
 
     def at(self, col: Val, mask: Val | None = None, block: tuple[Val, int] | None = None) -> Point:
         return Point(self.row, col, self.nest.lanes, mask, block)
 
     def element(self, place: Point, fold: Reduction) -> Val:
-        return fold.lane(self.b, self.b.splat(place.value(fold.node.operands[0]), place.lanes))
-
-    def store(self, place: Point) -> None:
-        store_point(self.nest, place, self.stage)
+        return fold.lane(self.b, super().element(place, fold))
 
 
 def _flat(registers: list[list[Val]]) -> list[Val]:

@@ -7,8 +7,6 @@ Next: `points.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -26,26 +24,7 @@ LINE = 64  #: Bytes of a cache line.
 
 
 class Writer(Emitter):
-    """An emitter that can also write to places it has left, such as the row around the current loop."""
-
-    @contextmanager
-    def into(self, lines: list[str]) -> Iterator[None]:
-        """Append to `lines` instead of the current place."""
-        outer, self._lines = self._lines, lines
-        yield
-        self._lines = outer
-
-    def here(self) -> list[str]:
-        """The place being written to."""
-        return self._lines
-
-    @contextmanager
-    def apart(self) -> Iterator[None]:
-        """Write a block that is appended when it ends, after whatever is written meanwhile to the current place."""
-        outer, self._lines = self._lines, []
-        yield
-        block, self._lines = self._lines, outer
-        self._lines += block
+    """An emitter that can also write past the caches."""
 
     def stream(self, x: Val, pointer: Val, index: Val) -> None:
         """Write past the caches to an address that is aligned to the vector; `fence` before others read it."""

@@ -15,6 +15,7 @@ from flambeau.compiler.codegen.loops.nest import Access, Nest, index_value
 from flambeau.compiler.codegen.loops.space import ColumnLoop
 from flambeau.compiler.codegen.nest_place import NestPlace
 from flambeau.compiler.codegen.nest_rules import Source
+from flambeau.compiler.codegen.row_walk import RowPlace, RowWalk
 from flambeau.dialects.graph import Node
 
 #: Gives the linear index of the lanes being computed, on demand.
@@ -28,18 +29,18 @@ class Tile(NamedTuple):
     base: Val
 
 
-class Row(NestPlace):
+class Row(RowPlace):
     """One row (or, where the nest is flat, the whole kernel): scalars of `row`, an i64, or None for a flat nest."""
 
     def __init__(self, nest: Nest, row: Val | None) -> None:
         super().__init__(nest.fragment, nest.b)
         self.nest, self.row = nest, row
-        self.lines = nest.b.here()
+        self.walk = RowWalk(nest.b, row, nest.extents, nest.number)
+        self.lines = self.walk.lines
         self.tiles: dict[tuple[int, StridedView], Tile] = {}
         self.points: list[Point] = []  # the elements of a row that is held in registers
         self.bases: dict[Access, Val | None] = {}
         self.indices: dict[StridedView, Val] = {}
-        self._coordinates: list[Val] | None = None
         self._start: Val | None = None
 
     def start(self) -> Val | None:
@@ -49,21 +50,6 @@ class Row(NestPlace):
                 self._start = self.nest.b.mul(self.row, self.nest.number(self.nest.cols, "cols"))
         return self._start
 
-    def coordinates(self) -> list[Val]:
-        """The row's index along each row loop."""
-        if self._coordinates is None:
-            self._coordinates = [] if self.row is None else self._split(self.row)
-        return self._coordinates
-
-    def _split(self, row: Val) -> list[Val]:
-        b, left = self.nest.b, row
-        found: list[Val] = []
-        for extent in reversed(self.nest.extents[1:]):
-            n = self.nest.number(extent)
-            found.append(b.rem_unsigned(left, n))
-            left = b.div_unsigned(left, n)
-        return [*([left] if self.nest.extents else []), *reversed(found)]
-
     def base(self, access: Access) -> Val | None:
         """The index of the row's first element in an access; None for 0."""
         if access not in self.bases:
@@ -72,23 +58,9 @@ class Row(NestPlace):
         return self.bases[access]
 
     def _base(self, access: Access) -> Val | None:
-        b = self.nest.b
         if access.is_linear and access.stride == 1 and self.nest.cols != 1:
             return self.start()
-        total = access.dynamic
-        if any(access.row_strides):
-            for at, stride in zip(self.coordinates(), access.row_strides, strict=True):
-                if stride:
-                    term = at if stride == 1 else b.mul(at, self.nest.number(stride, (access, "row", at)))
-                    total = term if total is None else b.add(total, term)
-        return total
-
-    def value(self, value: int) -> Val:
-        """A scalar that every column of the row shares, written in front of what asks for it."""
-        if value in self.values:
-            return self.values[value]
-        with self.nest.b.into(self.lines):
-            return super().value(value)
+        return self.walk.along(access.row_strides, access, access.dynamic)
 
     def member(self, node: Node, root: int) -> Val:
         return self._gather(node) if node.op.family.reads_table else super().member(node, root)
@@ -361,7 +333,7 @@ def index_base(row: Row, layout: StridedView, row_strides: tuple[int, ...]) -> V
     with b.into(row.lines):
         total = nest.index_origin(layout)
         if any(row_strides):
-            for at, stride in zip(row.coordinates(), row_strides, strict=True):
+            for at, stride in zip(row.walk.coordinates(), row_strides, strict=True):
                 if stride:
                     total = b.add(total, b.mul(at, nest.number(stride, (layout, "row", at))))
     row.indices[layout] = total
