@@ -8,7 +8,7 @@ import pytest
 from flambeau.compiler import memo, stages
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import _Clustering
-from flambeau.compiler.passes.cluster_copies import Run, clean_cut, runs
+from flambeau.compiler.passes.cluster_copies import Stretch, clean_cut, runs
 from flambeau.compiler.passes.cluster_groups import OpenGroup
 from flambeau.compiler.passes.cluster_order import in_order
 from flambeau.dialects.graph import Graph
@@ -22,11 +22,11 @@ LAYER = list(range(30))
     "forms, found",
     [
         (LAYER * 3, []),
-        (LAYER * 4, [Run(0, 30, 120)]),
-        ([90, 91, *LAYER * 5, 92], [Run(2, 30, 152)]),
-        ([*LAYER * 4, *(range(50, 90)), *(range(40, 90)), *LAYER * 6], [Run(0, 30, 120), Run(210, 30, 390)]),
-        ([*LAYER, 90] * 4 + [91], [Run(0, 31, 124)]),
-        ([*LAYER * 2, 77] * 4, [Run(0, 61, 244)]),  # a layer has equal parts, too
+        (LAYER * 4, [Stretch(0, 30, 120)]),
+        ([90, 91, *LAYER * 5, 92], [Stretch(2, 30, 152)]),
+        ([*LAYER * 4, *(range(50, 90)), *(range(40, 90)), *LAYER * 6], [Stretch(0, 30, 120), Stretch(210, 30, 390)]),
+        ([*LAYER, 90] * 4 + [91], [Stretch(0, 31, 124)]),
+        ([*LAYER * 2, 77] * 4, [Stretch(0, 61, 244)]),  # a layer has equal parts, too
         ([*LAYER[:-1], None] * 6, []),  # what has no form is equal to nothing
         ([5] * 500, []),  # no layers
         ([], []),
@@ -40,7 +40,7 @@ def test_a_cut_is_clean_where_no_group_reaches_over_it_a_period_later_neither():
     def group(*nodes: int) -> OpenGroup:
         return OpenGroup(list(nodes), [], {})
 
-    run = Run(100, 10, 140)
+    run = Stretch(100, 10, 140)
     apart = [group(98, 101), group(102, 107), group(108, 111), group(112, 117), group(118, 119)]
     assert clean_cut(run, apart) == 102
     assert clean_cut(run, [*apart, group(50, 103)]) == 108

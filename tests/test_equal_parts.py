@@ -108,6 +108,21 @@ def test_sums_over_many_parts_are_cut_into_equal_kernels():
     assert len(kinds(240)) <= len(kinds(120)) + 1
 
 
+def test_a_product_that_is_added_has_one_kernel_wherever_sums_are_handed_out():
+    """Sums of one, two and four products: the last of each leaves its program, the others do not."""
+
+    def kernels(n: int) -> set[str]:
+        b = GraphBuilder()
+        total = b.input(Aval((16, 16), float32))
+        for _ in range(n):
+            x = b.input(Aval((16, 16), float32))
+            total = total + find("matmul")(x, x)
+        b.graph.outputs = [total.id]
+        return {call.source.text for made in stages.run(b.graph, Options()).lowered for call in made.calls}
+
+    assert kernels(1) == kernels(2) == kernels(4)
+
+
 @cache
 def residual_blocks(n: int) -> Graph:
     """A training step of `n` equal blocks, assembled the first time."""

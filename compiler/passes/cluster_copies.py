@@ -1,6 +1,6 @@
 """Repeats of a program whose groups are copied from the repeat before instead of being formed again.
 
-In: the forms of the program's nodes, in the order that clustering goes through. Out: `Run`s, stretches that repeat themselves, and
+In: the forms of the program's nodes, in the order that clustering goes through. Out: `Stretch`s, stretches that repeat themselves, and
 the groups of one repeat on the values of the next. A repeat begins at a *clean* cut, which no group reaches over; the period alone
 does not say where that is, the groups of the first repeats do. Next: `cluster.py`, which forms those.
 """
@@ -21,7 +21,7 @@ _REPEATS = 4
 _TRIED = 8
 
 
-class Run(NamedTuple):
+class Stretch(NamedTuple):
     """Nodes `begin` to `end` (without it): those from `begin + period` on have the forms of those `period` before."""
 
     begin: int
@@ -29,9 +29,9 @@ class Run(NamedTuple):
     end: int
 
 
-def runs(forms: Sequence[int | None]) -> list[Run]:
+def runs(forms: Sequence[int | None]) -> list[Stretch]:
     """The stretches that repeat themselves at least `_REPEATS` times, in order; they do not overlap."""
-    found, places, i = list[Run](), dict[tuple[int | None, ...], list[int]](), 0
+    found, places, i = list[Stretch](), dict[tuple[int | None, ...], list[int]](), 0
     while i + _SEEN <= len(forms):
         before = places.setdefault(tuple(forms[i : i + _SEEN]), [])
         run = _run_at(forms, i, before)
@@ -46,7 +46,7 @@ def runs(forms: Sequence[int | None]) -> list[Run]:
     return found
 
 
-def _run_at(forms: Sequence[int | None], i: int, before: Iterable[int]) -> Run | None:
+def _run_at(forms: Sequence[int | None], i: int, before: Iterable[int]) -> Stretch | None:
     """The run whose second repeat begins at a node, if there is one."""
     for begin in reversed(list(before)):
         period = i - begin
@@ -55,11 +55,11 @@ def _run_at(forms: Sequence[int | None], i: int, before: Iterable[int]) -> Run |
         end = i + period
         while forms[end : end + period] == forms[begin:i]:
             end += period
-        return Run(begin, period, end)
+        return Stretch(begin, period, end)
     return None
 
 
-def clean_cut(run: Run, groups: Iterable[OpenGroup]) -> int | None:
+def clean_cut(run: Stretch, groups: Iterable[OpenGroup]) -> int | None:
     """A node in the first repeat that no group of the first two reaches over, nor over the one a period later."""
     begin, period, _ = run
     over = [0] * (2 * period + 1)

@@ -28,6 +28,7 @@ class Repeats:
         self.nodes, self.avals = program.graph.nodes, program.avals
         #: Value -> additions that an element of it takes; more than `READ` if it is not cheap.
         self._work: dict[int, int] = {}
+        self._roots_of: dict[int, list[int]] = {}  # the stored values that a node reads
         self.readers: dict[int, set[int]] = {v: {-1} for v in program.graph.outputs}  # -1: the program's end
         for number, group in groups.items():
             for value in self._others(group):
@@ -106,7 +107,10 @@ class Repeats:
         return cone
 
     def _roots(self, index: int) -> list[int]:
-        return [r for v in self.nodes[index].operands for r in self.program.roots(v)]
+        found = self._roots_of.get(index)
+        if found is None:
+            found = self._roots_of[index] = [r for v in self.nodes[index].operands for r in self.program.roots(v)]
+        return found
 
     def _joined(self, group: OpenGroup, cone: set[int]) -> OpenGroup | None:
         """The group with the cone, or None where no one kernel computes that."""

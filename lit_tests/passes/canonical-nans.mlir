@@ -53,3 +53,18 @@ func.func @choice_of_a_root(%c: tensor<4xi1>, %x: tensor<4xf32>) -> tensor<4xf32
   %1 = "tape.select"(%c, %x, %0) : (tensor<4xi1>, tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
   return %1 : tensor<4xf32>
 }
+
+// What adds up products is canonical after each, as it would be if the program were cut there; not what others read, too.
+// CHECK-LABEL: func.func @added_up(
+// CHECK: %[[A:.*]] = "tape.add"(%0, %{{.*}})
+// CHECK-NEXT: %[[N:.*]] = "tape.canonical_nan"(%[[A]])
+// CHECK: %[[B:.*]] = "tape.add"(%[[N]], %{{.*}})
+// CHECK-NEXT: %[[M:.*]] = "tape.canonical_nan"(%[[B]])
+// CHECK-NEXT: return %[[M]]
+func.func @added_up(%x: tensor<4x4xf32>, %y: tensor<4x4xf32>) -> tensor<4x4xf32> {
+  %0 = "tape.matmul"(%x, %y) : (tensor<4x4xf32>, tensor<4x4xf32>) -> tensor<4x4xf32>
+  %1 = "tape.matmul"(%y, %x) : (tensor<4x4xf32>, tensor<4x4xf32>) -> tensor<4x4xf32>
+  %2 = "tape.add"(%x, %0) : (tensor<4x4xf32>, tensor<4x4xf32>) -> tensor<4x4xf32>
+  %3 = "tape.add"(%2, %1) : (tensor<4x4xf32>, tensor<4x4xf32>) -> tensor<4x4xf32>
+  return %3 : tensor<4x4xf32>
+}
