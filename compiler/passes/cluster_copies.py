@@ -1,6 +1,6 @@
 """Repeats of a program whose groups are copied from the repeat before instead of being formed again.
 
-In: the forms of the program's nodes, in the order that clustering goes through. Out: `Stretch`s, stretches that repeat themselves, and
+In: the forms of nodes, in the order that clustering goes through. Out: `Stretch`es of nodes that repeat themselves, and
 the groups of one repeat on the values of the next. A repeat begins at a *clean* cut, which no group reaches over; the period alone
 does not say where that is, the groups of the first repeats do. Next: `cluster.py`, which forms those.
 """
