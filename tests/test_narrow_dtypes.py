@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import contraction_order
 import flambeau as fb
 import flambeau.dialects.tape
@@ -345,3 +347,44 @@ def test_gradients_of_ops_round_once(dtype):
 def wider(array: np.ndarray):
     dtype = dtypes.from_numpy(array.dtype)
     return dtype.accumulation
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", ["maximum", "minimum"])
+def test_extremes_of_all_numbers_are_found_without_widening(name, dtype):
+    """Every number beside every kind of number: zeros of both signs, infinities, NaNs of both signs, subnormals."""
+    dtype = getattr(fb, dtype)
+    bits = np.arange(1 << 16, dtype=np.uint16).astype(np.int16)
+    every = fb.tensor(bits).view(dtype)
+    record = find(name)
+    for other in (0.0, -0.0, math.inf, -math.inf, math.nan, 1.5, -2.0, 1e-7):
+        beside = fb.full((1 << 16,), other, dtype=dtype)
+        x, y = every.to(fb.float32).numpy(), beside.to(fb.float32).numpy()
+        wanted = fb.tensor(record.reference(x, y)).to(dtype).view(fb.int16).tolist()
+        for mode in ("off", "blocking"):
+            with fb.compiler_options(mode=mode):
+                assert getattr(fb, name)(every, beside).view(fb.int16).tolist() == wanted, (other, mode)
+    b = GraphBuilder()
+    b.graph.outputs = [record(b.input(Aval((4,), dtype)), b.input(Aval((4,), dtype))).id]
+    assert [node.op.name for node in LegaliseDtypes()(b.graph).nodes] == [name]
+
+
+@pytest.mark.parametrize(
+    "bounds", [(-1.0, 1.0), (1.0, -1.0), (None, 0.0), (-0.5, None), (math.nan, 1.0), (0.0, math.nan), (2.0, 2.0)]
+)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_clamp_by_numbers(dtype, bounds):
+    """Values, and that the gradient flows within the bounds, ends included, and nowhere if they cross or one is NaN."""
+    numbers = [math.nan, -math.inf, -2.0, -1.0, -0.5, -0.0, 0.0, 0.5, 1.0, 2.0, math.inf]
+    low, high = bounds
+    x = fb.tensor(numbers, dtype=getattr(fb, dtype), requires_grad=True)
+    y = x.clamp(low, high)
+    y.sum().backward()
+    wanted, flows = [], []
+    for n in numbers:
+        is_nan = any(v is not None and math.isnan(v) for v in (n, low, high))
+        least = n if low is None else max(n, low)
+        wanted.append(math.nan if is_nan else least if high is None else min(least, high))
+        flows.append(float((low is None or n >= low) and (high is None or n <= high)))
+    np.testing.assert_array_equal(y.detach().double().numpy(), wanted)
+    assert x.grad.tolist() == flows

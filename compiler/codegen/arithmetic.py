@@ -47,6 +47,11 @@ def _real(x: Val, floating: str, signed: str, unsigned: str = "", boolean: str =
     return signed if dtype.is_signed or not unsigned else unsigned
 
 
+def _is_narrow(x: Val) -> bool:
+    """Whether values like x are floats that machines convert but do not compare, with infinities above all finite ones."""
+    return x.dtype.is_narrow and x.dtype.has_infinity
+
+
 class Arithmetic:
     """Mixed into `Emitter`, which provides `op`, `constant_name`, `size` and `while_`."""
 
@@ -174,11 +179,32 @@ class Arithmetic:
 
     def minimum(self, x: Operand, y: Operand) -> Val:
         """The lesser; NaN if either is NaN; -0.0 is less than 0.0. Of bools: and."""
-        return self._same(_real(_model(x, y), "arith.minimumf", "arith.minsi", "arith.minui", "arith.andi"), x, y)
+        if _is_narrow(model := _model(x, y)):
+            return self._of_keys(self.minimum, x, y)
+        return self._same(_real(model, "arith.minimumf", "arith.minsi", "arith.minui", "arith.andi"), x, y)
 
     def maximum(self, x: Operand, y: Operand) -> Val:
         """The greater; NaN if either is NaN; 0.0 is greater than -0.0. Of bools: or."""
-        return self._same(_real(_model(x, y), "arith.maximumf", "arith.maxsi", "arith.maxui", "arith.ori"), x, y)
+        if _is_narrow(model := _model(x, y)):
+            return self._of_keys(self.maximum, x, y)
+        return self._same(_real(model, "arith.maximumf", "arith.maxsi", "arith.maxui", "arith.ori"), x, y)
+
+    def _of_keys(self, choose: Callable[..., Val], x: Operand, y: Operand) -> Val:
+        """An extreme of narrow floats, found among integers in the same order, since machines lack the comparison; beside a NaN
+        the canonical one."""
+        x, y = self.unify(x, y)
+        chosen = self._key(choose(*(self._key(self.bitcast(v, f"i{v.bits}")) for v in (x, y))))
+        magnitude = self.maximum(self._magnitude(x), self._magnitude(y))
+        nan = self.cmp("gt", magnitude, float_bits(math.inf, x.type))
+        return self.select(nan, math.nan, self.bitcast(chosen, x.type))
+
+    def _key(self, bits: Val) -> Val:
+        """Bits of floats as integers in the order of the floats, -0.0 before 0.0; and such integers as bits."""
+        return self.xor(bits, self.and_(self.shr(bits, bits.bits - 1), (1 << (bits.bits - 1)) - 1))
+
+    def _magnitude(self, x: Val) -> Val:
+        """The bits of a float but for its sign."""
+        return self.and_(self.bitcast(x, f"i{x.bits}"), (1 << (x.bits - 1)) - 1)
 
     def int_div_floor(self, x: Operand, y: Operand) -> Val:
         """Integer quotient rounded down; 0 for a zero divisor; wraps for the least integer by -1."""
@@ -278,7 +304,9 @@ class Arithmetic:
         return self.op("arith.cmpi", [x, y], "i1", x.lanes, names[predicate])
 
     def is_nan(self, x: Val) -> Val:
-        return self.cmp("ne", x, x)
+        return (
+            self.cmp("gt", self._magnitude(x), float_bits(math.inf, x.type)) if _is_narrow(x) else self.cmp("ne", x, x)
+        )
 
     def select(self, c: Val, x: Operand, y: Operand) -> Val:
         """x where c, else y; a scalar condition chooses between whole vectors."""

@@ -109,11 +109,24 @@ def _limited(op: str, input: Value, lower: Value | None, upper: Value | None) ->
     high = limits[-1] if upper is not None else None
     if not dtype.is_floating_point:
         return _between(x, low, high)
+    if all(b.weak for b in bounds):
+        return _limited_by_numbers(x, low, high)
     result = ops.stop_gradient(_between(x, low, high))
     for given, (bound, holds) in zip(bounds, _holding(x, low, high), strict=True):
         if not given.weak:  # numbers get no gradient
             result = ops.select(holds, bound, result)
     return ops.select(_within(x, low, high), x, result)
+
+
+def _limited_by_numbers(x: Value, low: Value | None, high: Value | None) -> Value:
+    """Numbers get no gradient. What need be known of them is the same for all elements, each of which is compared and chosen."""
+    inside = _within(x, low, high)
+    if low is None or high is None:
+        bound = high if low is None else low
+    else:
+        low = ops.minimum(low, high)  # where they cross, the upper one holds; a NaN is in both from here on
+        bound = ops.select(x < low, low, ops.maximum(low, high))
+    return ops.select(inside, x, ops.stop_gradient(ops.select(x.eq(x), bound, x)))
 
 
 def _between(x: Value, low: Value | None, high: Value | None) -> Value:

@@ -1,6 +1,7 @@
 /* Public: a callable that users call, such that its errors can be told in their words. It forwards each call; only an
  * exception costs something: report(function, name, exception, args, kwargs) then says which exception to raise.
  * Keywords in another spelling are forwarded under the name that the function knows. */
+#include "cells.h"
 #include "module.h"
 
 #include <structmember.h>
@@ -64,10 +65,32 @@ static void explain(fb_public *p, PyObject *const *args, Py_ssize_t n, PyObject 
   Py_XDECREF(traceback);
 }
 
+/* A call that raises has perhaps recorded some of its parts. What of them may fail is run first: errors come in the
+ * order of the program, none at a later read of something else. `trace` and `n` are what it was before the call. */
+static void run_parts(uint64_t trace, uint32_t n) {
+  fb_recorder *rec = fb_current;
+  if (!rec || rec->n_locs <= (rec->id == trace ? n : 0) || rec->capture || rec->outer || rec->held)
+    return;
+  PyObject *type, *error, *traceback;
+  PyErr_Fetch(&type, &error, &traceback);
+  if (fb_flush_own(rec) == 0) {
+    PyErr_Restore(type, error, traceback);
+    return;
+  }
+  Py_XDECREF(type);
+  Py_XDECREF(error);
+  Py_XDECREF(traceback);
+}
+
 static PyObject *told(fb_public *p, PyObject *function, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+  const fb_recorder *rec = fb_current;
+  uint64_t trace = rec ? rec->id : 0;
+  uint32_t n = rec ? rec->n_locs : 0;
   PyObject *result = PyObject_Vectorcall(function, args, nargsf, kwnames);
-  if (FB_UNLIKELY(!result) && PyErr_ExceptionMatches(PyExc_Exception))
+  if (FB_UNLIKELY(!result) && PyErr_ExceptionMatches(PyExc_Exception)) {
     explain(p, args, PyVectorcall_NARGS(nargsf), kwnames);
+    run_parts(trace, n);
+  }
   return result;
 }
 
