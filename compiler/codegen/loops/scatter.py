@@ -31,7 +31,7 @@ from flambeau.dialects.size import Int, Size, ceil_div, maximum, minimum
 _LEAST_BYTES = 1 << 14
 
 
-class Work(NamedTuple):
+class UpdatePass(NamedTuple):
     """What a nest does with each index: look whether it is in range, combine the update with what is there, or both."""
 
     checks: bool
@@ -47,7 +47,11 @@ def nests(fragment: Fragment) -> list[LoopNest] | None:
     if fragment.size(out):
         found.append(place(fragment.graph, base, out, dense(fragment.avals[out].shape)))
     if fragment.size(updates):
-        works = (Work(True, False), Work(False, True)) if _is_worth_two(fragment, node) else (Work(True, True),)
+        works = (
+            (UpdatePass(True, False), UpdatePass(False, True))
+            if _is_worth_two(fragment, node)
+            else (UpdatePass(True, True),)
+        )
         found += [_nest(fragment, node, work) for work in works]
     made = [nest for nest in found if nest is not None]
     return made if len(made) == len(found) else None
@@ -60,7 +64,7 @@ def _is_worth_two(fragment: Fragment, node: Node) -> bool:
     return not any(isinstance(n, Size) for n in sizes) and sizes[0] >= max(_LEAST_BYTES, sizes[1])
 
 
-def _nest(fragment: Fragment, node: Node, work: Work) -> LoopNest | None:
+def _nest(fragment: Fragment, node: Node, work: UpdatePass) -> LoopNest | None:
     _, index, updates = node.operands
     form = NestForm.along(fragment.avals[index].shape, node.attrs[0])
     outputs = [index, updates] if work.updates else [index]
@@ -74,7 +78,7 @@ def _nest(fragment: Fragment, node: Node, work: Work) -> LoopNest | None:
     return LoopNest(Scatter, views, form, label, node=node, own=partial(lower, work), extents=extents)
 
 
-def lower(work: Work, unit: LoopNest, schedule: Scatter) -> Parts:
+def lower(work: UpdatePass, unit: LoopNest, schedule: Scatter) -> Parts:
     """The call of a nest."""
     nest, form, node = Nest(unit, schedule), unit.form, unit.node
     assert node is not None
@@ -85,7 +89,7 @@ def lower(work: Work, unit: LoopNest, schedule: Scatter) -> Parts:
     return Parts([finish(nest, form.batch * blocks, maximum(1, schedule.grain // (block * form.count)), unit.label)])
 
 
-def _emit(nest: Nest, node: Node, form: NestForm, numbers: tuple[Int, Int, Int], unroll: int, work: Work) -> None:
+def _emit(nest: Nest, node: Node, form: NestForm, numbers: tuple[Int, Int, Int], unroll: int, work: UpdatePass) -> None:
     """Item (outer index, block of inner indices): all indices along the axis, in order."""
     b, (_, index, updates) = nest.b, node.operands
     block, blocks, extent = numbers
