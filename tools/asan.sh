@@ -9,7 +9,7 @@ build=build/asan sanitizers=address,undefined
 . tools/sanitized.sh
 export ASAN_OPTIONS="detect_leaks=0 ${ASAN_OPTIONS:-}" UBSAN_OPTIONS="print_stacktrace=1 ${UBSAN_OPTIONS:-}" PYTHONMALLOC=malloc
 tests=("$@")
-((${#tests[@]})) || tests=(tests/test_c_bodies.py tests/test_stand_ins.py tests/test_walk.py tests/test_calls_without_python.py
+((${#tests[@]})) || tests=(tests/test_c_bodies.py tests/test_small_ops.py tests/test_stand_ins.py tests/test_walk.py tests/test_calls_without_python.py
   tests/test_view_chains.py tests/test_forgotten_types.py tests/test_recorder_*.py tests/test_runtime_binding.py
   -k "not memory_is_flat") # what is freed stays a while with AddressSanitizer
 LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" "$python" -S -m pytest -q -p no:cacheprovider "${tests[@]}"
