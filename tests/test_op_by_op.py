@@ -9,7 +9,7 @@ from pathlib import Path
 import flambeau as fb
 import numpy as np
 import pytest
-from flambeau import walk as walking
+from flambeau import programs
 from flambeau.compiler import driver, stages
 from flambeau.compiler.baseline import one_op, op_by_op, op_plans
 from flambeau.compiler.baseline.waiting import Waiting
@@ -30,8 +30,10 @@ X = np.linspace(0.25, 2, 24, dtype=np.float32).reshape(4, 6)
 
 @pytest.fixture
 def held_back(monkeypatch):
-    """Workers make one-op programs, at once, and nothing larger; nothing is known of earlier tests, and no op is small."""
+    """Workers make one-op programs, at once, and nothing larger; nothing is known of earlier tests, no op is small and
+    no trace is walked."""
     monkeypatch.setattr(one_op, "small_op", lambda *args: None)
+    monkeypatch.setattr(programs, "walker", lambda: None)
     monkeypatch.setattr(Compiled, "_start_build", lambda *args: None)
     monkeypatch.setattr(Compiled, "_from_disk", lambda *args: False)
     monkeypatch.setattr(one_op, "LOOK", 0.0)
@@ -209,14 +211,12 @@ def test_an_interrupt_comes_between_two_ops_and_the_value_is_still_to_be_had(hel
     assert y.item() == wanted
 
 
-def test_a_list_that_is_told_asks_once(held_back, monkeypatch):
-    monkeypatch.setattr(walking, "SHARE", 0.0)  # what is walked is assembled when it asks next
+def test_a_list_that_is_told_asks_once(held_back):
     x = fb.tensor(X)
     run = lambda: (x + 1).sum().item()  # noqa: E731
-    lists = lambda: [each for c in driver._compiled.values() for each in c.waiting._lists]  # noqa: E731
-    until(lambda: run() and lists())
     without_python(run)
-    lists = lists()
+    lists = [each for c in driver._compiled.values() for each in c.waiting._lists]
+    assert lists
     for op_list in lists:
         op_list.is_stale = True
     assert "ready" in entered(run), "its owner looked for a plan"
