@@ -163,8 +163,8 @@ func.func @logits(%x: tensor<64x32xf32>, %w: tensor<32x10xf32>, %b: tensor<64x10
 // CHECK-NEXT: return %[[P]]
 // CHECK: loops cluster
 // CHECK: func.func @two_results_1(
-// CHECK: "tape.add"
 // CHECK: "tape.exp"
+// CHECK: "tape.add"
 // CHECK: "tape.max"
 // CHECK: "tape.sub"
 // CHECK: return
