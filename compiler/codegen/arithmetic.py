@@ -3,7 +3,7 @@
 In: `Val`s and Python numbers. Out: arith, math and vector ops, each handed to `op` as what it is: name, operands, attribute
 and result type. A scalar operand beside a vector is splatted; a number takes the type of the other operand. Whether an integer is
 signed says its type (`Val.is_signed`); the ops of arith say it in their names.
-Next: `spelling.py`, how an op is written; `emitter.py`, which mixes this in.
+Next: `lane_ops.py`, the lanes of vectors; `spelling.py`, how an op is written; `emitter.py`, which mixes this in.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from flambeau.compiler.codegen import narrow_ranges
+from flambeau.compiler.codegen.lane_ops import LaneOps
 from flambeau.compiler.codegen.values import (
     Number,
     Operand,
@@ -52,12 +53,8 @@ def _is_narrow(x: Val) -> bool:
     return x.dtype.is_narrow and x.dtype.has_infinity
 
 
-class Arithmetic:
+class Arithmetic(LaneOps):
     """Mixed into `Emitter`, which provides `op`, `constant_name`, `size` and `while_`."""
-
-    def op(self, name: str, operands: Sequence[Val], element: str, lanes: int = 1, attribute: str = "") -> Val:
-        """An op with one result; all that lowerings do, but for constants and control flow, comes through here."""
-        raise NotImplementedError
 
     def constant_name(self, literal: str, type: str) -> str:
         raise NotImplementedError
@@ -92,14 +89,6 @@ class Arithmetic:
     def iota(self, lanes: int, element: str = "i64") -> Val:
         """The vector 0, 1, 2, ... ; for one lane the scalar 0."""
         return self.const_vector(range(lanes), element)
-
-    def splat(self, x: Val, lanes: int) -> Val:
-        """`x` in every lane of a vector; `x` itself if it has that many lanes already."""
-        if x.lanes == lanes:
-            return x
-        if x.lanes != 1:
-            raise ValueError(f"[emitter] cannot splat {x.mlir} to {lanes} lanes. Splat scalars only.")
-        return self.op("vector.broadcast", [x], x.type, lanes)
 
     def unify(self, *operands: Operand) -> list[Val]:
         """The operands as values with equal lanes; numbers become constants of the first value's type."""
@@ -393,42 +382,6 @@ class Arithmetic:
 
     def _convert(self, op: str, x: Val, element: str) -> Val:
         return self.op(op, [x], element, x.lanes)
-
-    # ---- lanes ---------------------------------------------------------------------------------------------
-
-    def extract(self, x: Val, lane: int) -> Val:
-        if x.lanes == 1:
-            return x
-        return self.op("vector.extract", [x], x.type, attribute=str(lane))
-
-    def insert(self, x: Val, into: Val, lane: int) -> Val:
-        return self.op("vector.insert", [x, into], x.type, into.lanes, str(lane))
-
-    def shuffle(self, x: Val, y: Val, lanes: Sequence[int]) -> Val:
-        """Lanes picked by number from `x` (0 ...) and `y` (x.lanes ...)."""
-        return self.op("vector.shuffle", [x, y], x.type, len(lanes), ", ".join(map(str, lanes)))
-
-    def slice_lanes(self, x: Val, start: int, count: int) -> Val:
-        """`count` adjacent lanes; one lane gives a scalar."""
-        if count == x.lanes:
-            return x
-        return self.extract(x, start) if count == 1 else self.shuffle(x, x, range(start, start + count))
-
-    def join_lanes(self, x: Val, y: Val) -> Val:
-        """The lanes of `x` followed by those of `y`, of equal count."""
-        if x.lanes == 1:
-            return self.insert(y, self.splat(x, 2), 1)
-        return self.shuffle(x, y, range(x.lanes + y.lanes))
-
-    def any(self, x: Val) -> Val:
-        """Whether some lane of an i1 vector is true."""
-        return self.reduce("or", x)
-
-    def reduce(self, kind: str, x: Val) -> Val:
-        """Fold the lanes of integers or bools, whose order does not matter: or, and, xor, add, minsi, maxsi."""
-        if x.lanes == 1:
-            return x
-        return self.op("vector.reduction", [x], x.type, attribute=kind)
 
     # ---- control flow --------------------------------------------------------------------------------------
 
