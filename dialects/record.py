@@ -111,6 +111,7 @@ class OpRecord:
                innocuous?", 1995), and of what does not round.
     hands_on   elementwise ops: the result is one of the operands, unchanged, as the choice of one is: it does not round, and its
                NaNs are theirs.
+    by_bits    elementwise ops: lowered among the bits of narrow floats, for which nothing has to be widened, as what is handed on.
     nans       what the compiler has to know of the NaNs that it computes, see `Nans`.
     fixed      attributes named like extents ("size", "low", ...) for which kernels are made: they never become symbols.
     samples    good calls and bad ones.
@@ -152,6 +153,7 @@ class OpRecord:
     ulp: float | Mapping[str, float] = 0.0
     rounds_once: bool = False
     hands_on: bool = False
+    by_bits: bool = False
     nans: Nans = Nans.COMPUTED
     fixed: tuple[str, ...] = ()
     samples: Callable[[], list[Sample]] = list

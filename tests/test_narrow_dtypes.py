@@ -263,7 +263,7 @@ WIDE_ONLY = (
         for name in ("det", "solve", "inv", "solve_triangular", "lu_solve", "eigvalsh", "eigvals", "ldl_solve")
     ),
     *("linalg.householder_product", "flambeau.matrix_power"),
-    *("flambeau.complex", "flambeau.polar", "flambeau.view_as_complex"),
+    *("flambeau.complex", "flambeau.polar", "flambeau.view_as_complex", "flambeau.view_as_complex_copy"),
     *(name for name in fc.SAMPLED if name.startswith("fft.")),
 )
 
@@ -366,6 +366,20 @@ def test_extremes_of_all_numbers_are_found_without_widening(name, dtype):
                 assert getattr(fb, name)(every, beside).view(fb.int16).tolist() == wanted, (other, mode)
     b = GraphBuilder()
     b.graph.outputs = [record(b.input(Aval((4,), dtype)), b.input(Aval((4,), dtype))).id]
+    assert [node.op.name for node in LegaliseDtypes()(b.graph).nodes] == [name]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", ["neg", "abs"])
+def test_signs_of_all_numbers_change_without_widening(name, dtype):
+    dtype, record = getattr(fb, dtype), find(name)
+    every = fb.tensor(np.arange(1 << 16, dtype=np.uint16).astype(np.int16)).view(dtype)
+    wanted = fb.tensor(record.reference(every.to(fb.float32).numpy())).to(dtype).view(fb.int16).tolist()
+    for mode in ("off", "blocking"):
+        with fb.compiler_options(mode=mode):
+            assert getattr(fb, name)(every).view(fb.int16).tolist() == wanted, mode
+    b = GraphBuilder()
+    b.graph.outputs = [record(b.input(Aval((4,), dtype))).id]
     assert [node.op.name for node in LegaliseDtypes()(b.graph).nodes] == [name]
 
 

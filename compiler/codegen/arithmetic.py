@@ -138,6 +138,8 @@ class Arithmetic(LaneOps):
         return self.op("llvm.x86.avx512.vpdpbusd", [z, x, y], "i32", z.lanes)
 
     def neg(self, x: Val) -> Val:
+        if _is_narrow(x):
+            return self.bitcast(self.xor(self.bitcast(x, f"i{x.bits}"), -1 << (x.bits - 1)), x.type)
         return self._same("arith.negf", x) if x.is_float else self.sub(self.const(0, x), x)
 
     def bit_length(self, x: Val) -> Val:
@@ -145,6 +147,8 @@ class Arithmetic(LaneOps):
         return self.sub(x.bits, self._same("math.ctlz", x))
 
     def abs(self, x: Val) -> Val:
+        if _is_narrow(x):
+            return self.bitcast(self._magnitude(x), x.type)
         name = _real(x, "math.absf", "math.absi", "itself")
         return x if name == "itself" else self._same(name, x)
 

@@ -59,11 +59,11 @@ class _Widening(Copy):
             self._compute(node)
 
     def _stays(self, node: Node) -> bool:
-        """Whether the op needs no arithmetic that the machine lacks: it moves, it hands on what nobody has widened, or no dtype is
-        narrow but native ones."""
+        """Whether the op needs no arithmetic that the machine lacks: it moves, it hands on what nobody has widened or
+        changes its bits, or no dtype is narrow but native ones."""
         if moves(node.op) or node.op.name == "constant":
             return True
-        if node.op.hands_on and self._wide.keys().isdisjoint(self.operands(node)):
+        if (node.op.hands_on or node.op.by_bits) and self._wide.keys().isdisjoint(self.operands(node)):
             return True
         narrow = {a.dtype for v in (*node.operands, *node.results) if (a := self.source.avals[v]).dtype.is_narrow}
         return all(d.name in self.native for d in narrow) and (not narrow or node.op.rounds_once)
