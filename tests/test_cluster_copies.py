@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
 from flambeau.compiler import memo, stages
 from flambeau.compiler.options import Options
-from flambeau.compiler.passes.cluster import _Clustering
-from flambeau.compiler.passes.cluster_copies import Stretch, clean_cut, runs
+from flambeau.compiler.passes.cluster import _Clustering, cluster
+from flambeau.compiler.passes.cluster_copies import Stretch, clean_cut, runs, within
 from flambeau.compiler.passes.cluster_groups import OpenGroup
 from flambeau.compiler.passes.cluster_order import in_order
 from flambeau.dialects.graph import Graph
-from test_cluster_prologues import Program, op
+from test_cluster_prologues import Program, op, stretched
 from test_equal_parts import residual_blocks as blocks
 
 LAYER = list(range(30))
@@ -46,6 +47,8 @@ def test_a_cut_is_clean_where_no_group_reaches_over_it_a_period_later_neither():
     assert clean_cut(run, [*apart, group(50, 103)]) == 108
     assert clean_cut(run, [*apart, group(50, 121)]) is None
     assert clean_cut(run, [*apart, group(1, 99), group(120, 130)]) == 102
+    assert within(apart, 112) == apart[3:]
+    assert within([*apart, group(107, 118)], 112) is None
 
 
 def nodes_joined(graph: Graph) -> int:
@@ -101,3 +104,51 @@ def test_a_layer_that_reads_otherwise_is_formed_anew(odd):
     kept = lowered(graph)
     with memo.nothing_kept():
         assert lowered(graph) == kept
+
+
+def random_layers(seed: int) -> Graph:
+    """Equal layers of random ops, which read what the layer before made, add to a sum, and read layers further back."""
+    rng, p = random.Random(seed), Program()
+    weight, state, total, old = p.input(16, 16), [p.input(8, 16)] * 3, p.input(8, 16), [p.input(8, 16)] * 3
+    kinds = ["mul", "add", "tanh", "matmul", "matmul", "mul", "add", "tanh", "total", "old", "state", "sum"]
+    recipe = [(rng.choice(kinds), rng.randrange(6), rng.randrange(6)) for _ in range(rng.choice((30, 45, 60)))]
+    for _ in range(8):
+        values = [*state, *state]
+        for kind, one, two in recipe:
+            x, y = values[-6:][one], values[-6:][two]
+            if kind == "total":
+                total = total + x
+                continue
+            if kind == "matmul":
+                made = op(kind, x, weight)
+            elif kind == "tanh":
+                made = op(kind, x)
+            elif kind == "sum":
+                made = stretched(op(kind, x, axes=(1,)), x.shape) + y
+            elif kind in ("old", "state"):
+                made = x + (old[-3] if kind == "old" else state[two % 3])
+            else:
+                made = op(kind, x, y)
+            values.append(made)
+        old.append(values[-2])
+        state = values[-3:]
+    return p.finish(*dict.fromkeys([total, *state]))
+
+
+def clusters(graph: Graph) -> list[tuple]:
+    return [
+        (found.operands, found.results, [n.op.name for n in found.graph.nodes]) for found in cluster(graph, Options())
+    ]
+
+
+@pytest.mark.parametrize("seed", [2, 5, 18, 25, 43])
+def test_random_layers_have_the_clusters_that_would_be_formed(seed):
+    graph = random_layers(seed)
+    found = clusters(graph)
+    made = set(graph.inputs)
+    for operands, results, _ in found:
+        assert made.issuperset(operands)
+        made.update(results)
+    assert made.issuperset(graph.outputs)
+    with memo.nothing_kept():
+        assert clusters(graph) == found

@@ -17,7 +17,7 @@ from flambeau.compiler.kernel import Cluster
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass
 from flambeau.compiler.passes.cluster_blocks import BLOCKS, blocked
-from flambeau.compiler.passes.cluster_copies import Copies, clean_cut, runs
+from flambeau.compiler.passes.cluster_copies import Copies, Stretch, clean_cut, runs, within
 from flambeau.compiler.passes.cluster_groups import Clustering, OpenGroup
 from flambeau.compiler.passes.cluster_order import in_order
 from flambeau.compiler.passes.cluster_producers import Producers
@@ -103,22 +103,31 @@ class _Clustering:
         size, at = len(self.graph.nodes), 0
         forms = [self.program.form_and_roots(i)[0] for i in range(size)] if self.fuse and memo.keeps() else []
         for run in runs(forms):
-            cut = None
-            while cut is None and run.end - run.begin > 2 * run.period:
-                self._go_through(at, at := run.begin + 2 * run.period)
-                cut = clean_cut(run, self.groups.values())
-                run = run._replace(begin=run.begin + run.period)
-            if cut is None:
-                continue
-            self._go_through(at, at := cut + 2 * run.period)
-            last = [g for g in self.groups.values() if g.first >= at - run.period]
-            copies = Copies(self.program, at - run.period, run.period, last, self.waiting)
-            while at + run.period <= run.end and (groups := copies.at(at)) is not None:
-                for group in groups:
-                    self._enter(group)
-                    self.readers.update(dict.fromkeys(self.program.whole_reads(group), group.number))
-                at += run.period
+            begin, period, end = run
+            while end - begin > 2 * period:
+                self._go_through(at, at := begin + 2 * period)
+                cut = clean_cut(Stretch(begin, period, end), self.groups.values())
+                begin += period
+                if cut is None:
+                    continue
+                self._go_through(at, at := cut + 2 * period)
+                last = within(self.groups.values(), at - period)
+                if last is not None:  # none of the second repeat's nodes joined a group of the first
+                    at = self._copy(Copies(self.program, at - period, period, last, self.waiting), end)
+                    break
         self._go_through(at, size)
+
+    def _copy(self, copies: Copies, end: int) -> int:
+        """Copy the groups of a repeat for those behind it until `end`; returns the node behind the last copy."""
+        at, period = copies.begin + copies.period, copies.period
+        while at + period <= end and (groups := copies.at(at)) is not None:
+            for group in groups:
+                self._enter(group)
+            for group in groups:  # one may read what a later one makes
+                group.after = self._makers_of(group)
+                self.readers.update(dict.fromkeys(self.program.whole_reads(group), group.number))
+            at += period
+        return at
 
     def _go_through(self, begin: int, end: int) -> None:
         for index in range(begin, end):
@@ -134,7 +143,10 @@ class _Clustering:
         self.groups[group.number] = group
         for value in group.values:
             self.group_of[value] = group.number
-        group.after = {self.group_of[v] for v in group.reads if v in self.group_of} - {group.number}
+        group.after = self._makers_of(group)
+
+    def _makers_of(self, group: OpenGroup) -> set[int]:
+        return {self.group_of[v] for v in group.reads if v in self.group_of} - {group.number}
 
     def _add(self, index: int) -> None:
         """A new node: a group of its own, then joined to the groups of its operands where that is allowed."""

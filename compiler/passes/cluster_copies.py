@@ -74,6 +74,12 @@ def clean_cut(run: Stretch, groups: Iterable[OpenGroup]) -> int | None:
     return next((begin + k for k in range(1, period) if clean[k] and clean[k + period]), None)
 
 
+def within(groups: Iterable[OpenGroup], begin: int) -> list[OpenGroup] | None:
+    """The groups of the nodes from `begin` on, or None if one of them has earlier nodes, too."""
+    found = [group for group in groups if group.last >= begin]
+    return found if all(group.first >= begin for group in found) else None
+
+
 class Copies:
     """Copies the groups of the `period` nodes from `begin` on to the same nodes of later repeats."""
 
