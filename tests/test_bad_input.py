@@ -243,3 +243,32 @@ def test_classes_of_errors_are_those_of_pytorch(call, error, text):
     with pytest.raises(error) as theirs:
         call(torch)
     assert type(theirs.value) is error
+
+
+NO_INTS = {
+    "unfold": lambda x: x.unfold(0, 2, 1.0),
+    "roll": lambda x: x.roll(1.0, 0),
+    "select": lambda x: x.select(0, None),
+    "select of a list": lambda x: x.select(0, [1]),
+    "select of a slice": lambda x: fb.select(x, 0, slice(0, 1)),
+    "diagonal": lambda x: x.diagonal(1.0),
+    "split": lambda x: x.split(2.0),
+    "split by sizes": lambda x: x.split([1, 3.0]),
+    "chunk": lambda x: x.chunk(2.0),
+    "tensor_split": lambda x: x.tensor_split(2.0),
+}
+
+
+@pytest.mark.parametrize("name", NO_INTS)
+def test_what_is_no_int_is_a_type_error_each_time(name):
+    x = fb.ones(4, 6)
+    for _ in range(2):
+        with pytest.raises(TypeError, match=rf"\[{name.split()[0]}\] "):
+            NO_INTS[name](x)
+
+
+def test_bools_are_added_at_positions():
+    x = fb.tensor([False, True, False, False])
+    x.index_add_(0, fb.tensor([0, 0, 2]), fb.tensor([True, False, False]))
+    assert x.tolist() == [True, True, False, False]
+    assert x.index_add(0, fb.tensor([3]), fb.tensor([True]), alpha=0).tolist() == x.tolist()

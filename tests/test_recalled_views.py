@@ -149,3 +149,16 @@ def test_functions_that_give_views_say_what_these_follow_from():
     assert set(border.views.values()) == {"operand", "types", "place"}
     with pytest.raises(ValueError, match="Use operand, types or place"):
         recorder.Public(len, "f", print, views="anything")
+
+
+def test_ints_of_numpy_name_dimensions_and_places():
+    zero, one, last = np.int64(0), np.int32(1), np.int64(-1)
+    x = fb.tensor(X)
+    for _ in range(2):
+        assert x.narrow(one, zero, np.int64(2)).tolist() == X[:, :2].tolist()
+        assert x.select(last, one).tolist() == X[..., 1].tolist()
+        assert [p.tolist() for p in x.chunk(np.int64(2), last)] == [X[..., :2].tolist(), X[..., 2:].tolist()]
+        assert [p.tolist() for p in x.unbind(zero)] == X.tolist()
+        assert [p.tolist() for p in x.split(one, zero)] == [X[:1].tolist(), X[1:].tolist()]
+        assert [p.tolist() for p in x.tensor_split(np.int64(2), last)] == [X[..., :2].tolist(), X[..., 2:].tolist()]
+        assert x.diagonal(one, zero, last).tolist() == X.diagonal(1, 0, 2).tolist()

@@ -11,7 +11,7 @@ from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_, int64
 from flambeau.function import Operand, Sizes, Static, Tensor_, Tensors, function
-from flambeau.functions.common import canonical_dim, canonical_dims, fitted, flat, ops, part
+from flambeau.functions.common import canonical_dim, canonical_dims, fitted, flat, integer, ops, part
 from flambeau.functions.shape import _sizes
 from flambeau.promotion import result_dtype
 from flambeau.runtime.recorder import Tensor
@@ -111,7 +111,7 @@ def flip(input: Tensor_, dims: Static):
 
 def _rolled(x: Value, shift: int, dim: int) -> Value:
     extent = x.shape[dim]
-    shift = shift % extent if extent else 0
+    shift = integer("roll", "shift", shift) % extent if extent else 0
     if not shift:
         return x
     return ops.concat(part(x, dim, extent - shift, shift), part(x, dim, 0, extent - shift), dim=dim)

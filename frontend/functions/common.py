@@ -178,9 +178,9 @@ def as_value(like: Value, number: Any) -> Value:
 
 
 def canonical_dim(op: str, dim: Any, rank: int) -> int:
-    """`dim` counted from the front. Raises IndexError outside [-rank, rank), TypeError unless it is an int."""
-    if isinstance(dim, bool) or not isinstance(dim, int):
-        raise TypeError(f"[{op}] dim is {dim!r}, a {type(dim).__name__}. Pass an int.")
+    """`dim` counted from the front. Raises IndexError outside [-rank, rank), TypeError unless it is an int, or stands for one as
+    NumPy's do."""
+    dim = integer(op, "dim", dim)
     extent = max(rank, 1)
     if rank > MOST_DIMENSIONS:
         raise RuntimeError(f"[{op}] the tensor has {rank} dimensions. Use at most {MOST_DIMENSIONS}, or reshape it.")
@@ -189,6 +189,15 @@ def canonical_dim(op: str, dim: Any, rank: int) -> int:
             f"[{op}] dim {dim} is out of range for a tensor of {rank} dimensions. Use {-extent} to {extent - 1}."
         )
     return dim % extent
+
+
+def integer(op: str, what: str, given: Any) -> Any:
+    """An int, of what stands for one; a size as it is. Raises TypeError for anything else."""
+    if type(given) is int or isinstance(given, Size):
+        return given
+    if isinstance(given, bool) or not hasattr(given, "__index__"):
+        raise TypeError(f"[{op}] {what} is {given!r}, a {type(given).__name__}. Pass an int.")
+    return given.__index__()
 
 
 def canonical_dims(op: str, dims: Any, rank: int) -> tuple[int, ...]:

@@ -6,10 +6,11 @@ In: a tensor, a number of parts or the places of the cuts. Out: tuples of views.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from typing import Any
 
 from flambeau.declarations import declare, declared
-from flambeau.functions.common import canonical_dim
+from flambeau.functions.common import canonical_dim, integer
 from flambeau.functions.indexing import _along, chunk, split
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
@@ -23,8 +24,9 @@ def _cuts(op: str, given: Any, extent: int) -> list[int]:
                 f"[{op}] the tensor of cuts is {given.dtype.name} of shape {given.shape}. Pass an int64 number or vector."
             )
         given = given.tolist()
-    if not isinstance(given, int):
+    if isinstance(given, Iterable):
         return [n.__index__() for n in given]
+    given = integer(op, "indices_or_sections", given)
     if given <= 0:
         raise RuntimeError(f"[{op}] {given} parts were asked for. Use at least 1.")
     size, larger = divmod(extent, given)

@@ -15,7 +15,7 @@ from flambeau.device import Device, place
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, bool_, int32, int64, of_python
 from flambeau.function import Operand, Sizes, Static, Tensor_, function, inplace, view
-from flambeau.functions.common import canonical_dim, flat, ops
+from flambeau.functions.common import canonical_dim, flat, integer, ops
 from flambeau.functions.from_data import with_grad
 from flambeau.functions.reduce import accumulating
 from flambeau.runtime.recorder import Tensor
@@ -90,9 +90,9 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     """The diagonal of dimensions `dim1` and `dim2` as the last dimension of a view; `offset` counts diagonals to the right of the
     main one, negative ones to the left.
 
-    Raises RuntimeError for fewer than two dimensions, or the same one twice.
+    Raises RuntimeError for fewer than two dimensions, or the same one twice, TypeError for an offset that is no int.
     """
-    rank = input.ndim
+    rank, offset = input.ndim, integer("diagonal", "offset", offset)
     if rank > 1 and type(dim1) is type(dim2) is int and -rank <= min(dim1, dim2) and max(dim1, dim2) < rank:
         steps, shape = layout.strides(input), input.shape
         if steps[dim1] != shape[dim2] * steps[dim2] and steps[dim2] == shape[dim1] * steps[dim1]:

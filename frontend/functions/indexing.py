@@ -6,6 +6,7 @@ a moving window never compiles twice; for tensors a copy. Next: `advanced.py` fo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import bool_
 from flambeau.function import Sizes, Starts, Static, Tensor_, view
 from flambeau.functions import advanced
-from flambeau.functions.common import canonical_dim, ops
+from flambeau.functions.common import canonical_dim, integer, ops
 from flambeau.functions.from_data import as_tensor
 from flambeau.functions.inplace import copy_, fill_
 from flambeau.functions.transfer import moved
@@ -200,6 +201,8 @@ def _along(tensor: Tensor, dim: int, item: Any) -> Tensor:
 def select(input: Tensor, dim: int, index: int) -> Tensor:
     """The slice at position `index` along `dim`, which the result lacks. A view."""
     dim = canonical_dim("select", dim, input.ndim)
+    if not isinstance(index, Tensor):
+        index = integer("select", "index", index)
     if not input.ndim:
         raise IndexError("[select] a 0-d tensor has no dimension to select from.")
     extent = input.shape[dim]
@@ -282,12 +285,13 @@ def split(tensor: Tensor, split_size_or_sections: int | list[int], dim: int = 0)
     dim = canonical_dim("split", dim, tensor.ndim)
     extent = tensor.shape[dim]
     size = split_size_or_sections
-    if isinstance(size, int):
+    if not isinstance(size, Iterable):
+        size = integer("split", "size", size)
         if size < 0 or (size == 0 and extent):
             raise RuntimeError(f"[split] size {size} is not positive. Use at least 1.")
         sizes = [min(size, extent - at) for at in range(0, extent, max(size, 1))] or [0]
     else:
-        sizes = list(size)
+        sizes = [integer("split", "size", n) for n in size]
         if sum(sizes) != extent or min(sizes, default=0) < 0:
             raise RuntimeError(
                 f"[split] sizes {sizes} do not add up to {extent}, dimension {dim} of shape {tensor.shape}."
@@ -313,6 +317,7 @@ def split(tensor: Tensor, split_size_or_sections: int | list[int], dim: int = 0)
 )
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most `chunks` views of equal size along `dim` (the last may be smaller)."""
+    chunks = integer("chunk", "chunks", chunks)
     if chunks < 1:
         raise RuntimeError(f"[chunk] chunks is {chunks}. Use at least 1.")
     extent = input.shape[canonical_dim("chunk", dim, input.ndim)]

@@ -229,7 +229,8 @@ def index_add(input: Tensor_, dim: Static, index: Tensor_, source: Tensor_, *, a
     """
 
     def act(x: Value, at: Value, new: Value, axis: int) -> Value:
-        return _added(x, at, new * alpha.cast(new.dtype).expand(new.shape), axis)
+        scale = alpha.cast(new.dtype).expand(new.shape)
+        return _added(x, at, ops.and_(new, scale) if new.dtype is bool_ else new * scale, axis)
 
     return _at_slices("index_add", input, dim, index, source, act)
 

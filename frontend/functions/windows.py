@@ -10,7 +10,7 @@ from typing import Any
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import int64
 from flambeau.function import Static, Tensor_, view
-from flambeau.functions.common import canonical_dim, ops
+from flambeau.functions.common import canonical_dim, integer, ops
 from flambeau.samples import call, calls, data
 
 
@@ -62,6 +62,7 @@ def unfold(input: Tensor_, dimension: Static, size: Static, step: Static):
     """The windows of `size` elements that begin every `step` along `dimension`, which then counts them; their elements are a new
     last dimension. A view: windows that overlap share elements, and cannot be written to. Raises RuntimeError for windows
     that do not fit."""
+    size, step = integer("unfold", "size", size), integer("unfold", "step", step)
     line, axis = _windows(input, dimension, size, step)
     if not input.shape:
         return ops.reshape(line, shape=(size,)) if size else ops.slice(line, starts=(0,), sizes=(0,), steps=(1,))

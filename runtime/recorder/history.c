@@ -361,7 +361,7 @@ fb_segment *fb_segment_make(fb_recorder *rec, fb_program *p, const uint32_t *roo
   s->state = p->flat ? p->flat->state : rec->state;
   s->n_slots = p->flat ? p->flat->n_slots : rec->n_slots;
   s->symbols = PyMem_Calloc(rec->state->n_symbols + 1, sizeof *s->symbols);
-  if (s->symbols)
+  if (s->symbols && rec->state->n_symbols) /* a thread that has met none has no array of them */
     memcpy(s->symbols, rec->symbols, rec->state->n_symbols * sizeof *s->symbols);
   s->scalars = PyMem_Calloc(rec->n_inputs + 1, sizeof *s->scalars);
   s->origins = PyMem_Calloc(rec->n_origins + 1, sizeof *s->origins);
