@@ -7,6 +7,7 @@ from pathlib import Path
 
 import flambeau as fb
 import pytest
+from flambeau import programs
 from flambeau.runtime import recorder
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -36,6 +37,7 @@ def run(monkeypatch, tmp_path):
     """Runs an example; its result, the folder of its pictures, and the steps of each training."""
     monkeypatch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
     monkeypatch.setattr(Steps, "made", [])
+    monkeypatch.setattr(programs, "walker", lambda: None)  # when a walked trace is assembled, clocks decide
     before = fb.get_rng_state()
 
     def call(name, *arguments):
@@ -104,6 +106,7 @@ def test_the_digits_compile_nothing_new_after_the_third_step(monkeypatch, tmp_pa
             assert len(built) == self.total
 
     monkeypatch.setattr(digits, "tqdm", Bar)
+    monkeypatch.setattr(programs, "walker", lambda: None)
     before = fb.get_rng_state()
     try:
         data, test_x, test_y = digits.load_data()
