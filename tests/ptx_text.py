@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 #: Directives that say what the interpreter need not know: versions, registers, hints.
-_IGNORED = re.compile(r"\.(version|target|address_size|reg|reqntid|maxntid|pragma)\b.*")
+_IGNORED = re.compile(r"\.(version|target|address_size|reg|reqntid|maxntid|minnctapersm|pragma)\b.*")
 _SHARED = re.compile(r"\.shared \.align (?P<align>\d+) \.[bfsu](?P<bits>\d+) (?P<name>[\w$]+)(\[(?P<count>\d+)\])?;")
 _GLOBAL = re.compile(
     r"(?:\.visible |\.weak )?\.global \.align \d+ \.b8 (?P<name>[\w$]+)\[\d+\] = \{(?P<bytes>[\d, ]+)\};"

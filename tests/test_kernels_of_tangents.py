@@ -18,7 +18,8 @@ pytestmark = pytest.mark.accept("AG-15")
 #: scatters and scans pick and add up again. Upper bounds, so that none grows unseen.
 MORE = {
     "cholesky": 6, "concat": 3, "cummax": 4, "cummin": 4, "cumprod": 6, "eigh": 6, "fourier_to_real": 3, "lu": 9, "pad": 1,
-    "pseudo_inverse": 10, "qr": 6, "recurrence": 6, "scatter": 5, "scatter_max": 7, "scatter_min": 7, "scatter_mul": 11,
+    "pseudo_inverse": 10,
+    "qr": 6, "recurrence": 6, "scatter": 5, "scatter_add": 3, "scatter_max": 7, "scatter_min": 7, "scatter_mul": 11,
     "solve_factored": 3, "svd": 7, "triangular_solve": 4, "update_slice": 5,
 }  # fmt: skip
 #: Clusters more of a batch in which everything differs from call to call: other orders of axes that have to be stored.

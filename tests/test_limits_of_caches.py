@@ -71,6 +71,7 @@ NAMES_OF_CODE = {
     "compiler/targets/__init__.py",
     "dialects/entry_points.py",
     "dialects/flambeau_ops.py",
+    "frontend/function.py",
     "frontend/named_calls.py",
     "frontend/named_rules.py",
 }

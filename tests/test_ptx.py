@@ -137,7 +137,7 @@ def test_kernels_are_written_in_the_gpu_dialect():
     assert named == {"fabs", "sqrt", "floor", "ceil", "copysign", "roundeven", "fptosi.sat"}
     threads = {"gpu.thread_id", "gpu.block_id", "gpu.barrier", "gpu.shuffle", "gpu.address_space"}
     assert {op for op in ops if op.startswith("gpu.")} == {"gpu.module", "gpu.func", "gpu.return", *threads}
-    assert {op for op in ops if op.startswith("nv")} == {"nvvm.reqntid"}
+    assert {op for op in ops if op.startswith("nv")} == {"nvvm.reqntid", "nvvm.minctasm"}
     assert {op for op in ops if op.startswith("llvm.")} == {
         "llvm.ptr", "llvm.noalias", "llvm.align", "llvm.readonly", "llvm.passthrough", "llvm.getelementptr", "llvm.load",
         "llvm.store", "llvm.call_intrinsic", "llvm.mlir", "llvm.array",

@@ -179,7 +179,7 @@ LEFT_OUT = {
         unsafe_chunk unsafe_split vsplit vstack diagonal_scatter select_scatter slice_scatter""",
     "it copies what a view shows, which has a case or is left out": """alias_copy detach_copy diagonal_copy expand_copy narrow_copy
         permute_copy select_copy slice_copy split_copy split_with_sizes_copy squeeze_copy t_copy transpose_copy unbind_copy
-        unsqueeze_copy view_copy""",
+        unsqueeze_copy view_copy view_as_complex_copy view_as_real_copy""",
     "it picks elements by their order, as gather does at positions, which has a case": """sort msort topk kthvalue median
         nanmedian mode quantile nanquantile""",
     "it multiplies or adds up, as cumprod and sum do, which have cases": "vander trace sum_to_size",
@@ -225,7 +225,7 @@ LEFT_OUT = {
         get_deterministic_debug_mode set_float32_matmul_precision get_float32_matmul_precision set_warn_always
         is_warn_always_enabled set_num_interop_threads get_num_interop_threads set_flush_denormal
         set_default_device set_default_tensor_type typename
-        is_nonzero is_storage is_inference sym_int sym_float sym_max sym_min sym_not sym_ite data_ptr storage_offset
+        is_nonzero is_storage is_inference sym_int sym_float sym_max sym_min sym_not sym_ite data_ptr const_data_ptr storage_offset
         clear_autocast_cache get_autocast_cpu_dtype get_autocast_dtype get_autocast_gpu_dtype is_autocast_cache_enabled
         is_autocast_cpu_enabled is_autocast_enabled set_autocast_cache_enabled set_autocast_cpu_dtype summary
         set_autocast_cpu_enabled set_autocast_dtype set_autocast_enabled set_autocast_gpu_dtype

@@ -64,7 +64,7 @@ __all__ = [
 
 _border.publish(globals(), ["backward", "grad", "gradcheck", "gradgradcheck", "is_grad_enabled"])
 #: Imported when first used: submodules, and names of submodules.
-_SUBMODULES = ("forward_ad", "functional", "profiler")
+_SUBMODULES = ("forward_ad", "functional", "profiler", "variable")
 _LAZY = {"custom_vjp": "custom", "Variable": "variable"}
 _missing_name = _missing.module_getattr("flambeau.autograd")
 

@@ -39,6 +39,7 @@ class GpuEmitter(Emitter):
     def __init__(self, threads: int, size: Callable[[Size], Val] | None = None) -> None:
         super().__init__(size)
         self.threads = threads
+        self.resident = 0  # blocks of a processor that registers have to suffice for; 0: as the assembler finds best
         self._pointers: list[bool] = []  # per operand: whether the kernel writes to it
         self._extents = 0
         self._numbers: dict[tuple[str, str], Val] = {}  # of threads and blocks, by op and axis
@@ -54,6 +55,8 @@ class GpuEmitter(Emitter):
         workgroup = f" workgroup({', '.join(attributions)})" if attributions else ""
         # Not known_block_size: it becomes "at most so many threads", which PTX does not take beside "so many threads".
         block = f"nvvm.reqntid = array<i32: {self.threads}, 1, 1>"
+        if self.resident:
+            block += f", nvvm.minctasm = {self.resident} : i32"
         attributes = f'{block}, llvm.passthrough = ["nounwind", "no-builtins"]'
         lines = [
             "gpu.module @kernels {",

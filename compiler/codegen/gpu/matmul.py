@@ -140,6 +140,11 @@ class _Factors(Elements):
         return self.b.fma(*x, total)
 
 
+#: 32-bit registers of a processor, on all architectures; and those of a thread for each of its sums: that, its share of what is
+#: read of both tiles, and addresses. An assembler that is not told keeps more blocks and puts sums into memory.
+_REGISTERS, _PER_SUM = 1 << 16, 8
+
+
 class _TiledProduct:
     """Writes the kernel of a product of matrices."""
 
@@ -152,6 +157,7 @@ class _TiledProduct:
             schedule.tile + schedule.pad,
         )
         self.b = b = self.kernel.b
+        b.resident = max(1, _REGISTERS // (_PER_SUM * self.each**2 * schedule.threads))
         side = self.tile // self.each  # threads along each side
         self.type = c.dtype.mlir
         self.tile_a, self.tile_b = (b.shared(self.depth * self.pitch, self.type) for _ in range(2))

@@ -303,12 +303,15 @@ class Point(NestPlace):
         self.nest.b.store(self.nest.b.splat(x, self.lanes), pointer, index, self.mask)
 
 
-def checked_index(nest: Nest, node: Node, index: Val, position: Position, mask: Val | None) -> Val:
-    """`index`, reported and replaced by 0 where it is out of range."""
+def checked_index(
+    nest: Nest, node: Node, index: Val, position: Position, mask: Val | None, reports: bool = True
+) -> Val:
+    """`index`, replaced by 0 where it is out of range, and reported if this one `reports`."""
     b = nest.b
     extent = nest.number(nest.fragment.avals[node.operands[0]].shape[node.attrs[0]], (node.results, "extent"))
     failed = b.or_(b.cmp("lt", index, 0), b.cmp("ge", index, b.splat(extent, index.lanes)))
-    nest.report(node, failed if mask is None else b.and_(failed, mask), position())
+    if reports:
+        nest.report(node, failed if mask is None else b.and_(failed, mask), position())
     return b.select(failed, 0, index)
 
 

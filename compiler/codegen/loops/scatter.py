@@ -32,7 +32,8 @@ _LEAST_BYTES = 1 << 14
 
 
 class UpdatePass(NamedTuple):
-    """What a nest does with each index: look whether it is in range, combine the update with what is there, or both."""
+    """What a nest does with each index: tell whether it is in range, combine the update with what is there, or both. Where it does
+    not tell, an index out of range is harmless all the same: steps that may fail run in any order that values allow."""
 
     checks: bool
     updates: bool
@@ -112,8 +113,7 @@ def _emit(nest: Nest, node: Node, form: NestForm, numbers: tuple[Int, Int, Int],
             def update(col: Val, mask: Val | None) -> None:
                 point = Point(row, col, nest.lanes, mask)
                 at = b.splat(point.value(index), nest.lanes)
-                if work.checks:
-                    at = b.splat(checked_index(nest, node, at, point.position, mask), nest.lanes)
+                at = b.splat(checked_index(nest, node, at, point.position, mask, work.checks), nest.lanes)
                 if out is None or nest.fragment.size(node.results[0]) == 0:
                     return  # nothing is written, or every index is out of range and there is no place to write instead
                 at = b.add(b.mul(b.add(at, base), cols), point.columns())
