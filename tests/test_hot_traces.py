@@ -50,5 +50,7 @@ def test_what_stays_op_by_op_is_told(monkeypatch):
     assert off and {p.tier for p in off} == {"generic"}
     told = fb.explain()
     assert any(r is off[-1] for r in told.reports)
-    rows = [line.split() for line in str(replace(told, reports=tuple(off))).splitlines()]  # it shows the first ones only
+    rows = [
+        line.split() for line in str(replace(told, reports=tuple(off))).splitlines()
+    ]  # it shows the first ones only
     assert any(row[:4] == ["generic", "not", "fused", str(off[-1].ops)] for row in rows)
