@@ -1,6 +1,6 @@
 // RUN: flambeau-opt %s --to kernels --target sm_90 > %t
 // RUN: filecheck %s < %t
-// RUN: not grep -E "math\.(absf|sqrt|floor|ceil|copysign|roundeven)|nvvm\.[^r]|scf\.parallel|vector<[^4]" %t
+// RUN: not grep -E "math\.(absf|sqrt|floor|ceil|copysign|roundeven)|nvvm\.([^rm]|m[^i])|scf\.parallel|vector<[^4]" %t
 // GPU kernels as their generators write them: gpu.func with ops on scalars of one thread, and workgroup memory as memrefs.
 
 // A thread per element. Operands lie behind pointers: they do not overlap, and are read or written.
