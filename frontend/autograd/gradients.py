@@ -85,7 +85,9 @@ def _fitted(outs: list[Tensor], given: list[Tensor | None]) -> list[Tensor | Non
 def _run_backward(
     outs: list[Tensor], given: list[Tensor | None], retain_graph: bool | None, create_graph: bool, inputs: Any
 ) -> None:
-    given, wanted = _fitted(outs, given), None if inputs is None else listed(inputs)
+    if len(given) != 1 or given[0] is not None:  # of a loss nobody asks
+        given = _fitted(outs, given)
+    wanted = None if inputs is None else listed(inputs)
     retain = create_graph if retain_graph is None else bool(retain_graph)
     if (
         create_graph
