@@ -193,7 +193,7 @@ def spawn(
     daemon: bool = False,
     start_method: str = "spawn",
 ) -> ProcessContext | None:
-    """`start_processes`, by the method "spawn"."""
+    """`start_processes`, by the method "spawn" unless another is named."""
     return start_processes(fn, args, nprocs, join, daemon, start_method)
 
 

@@ -13,16 +13,32 @@ import pytest
 from flambeau import multiprocessing as mp
 from flambeau import nn, random
 from flambeau.autograd import profiler
+from flambeau.functions import sharing
+
+sharing._moves = False  # which importing has set: what tests beside these send goes as it went before
 
 
 @pytest.fixture
-def moving():
-    """What tests beside this one send goes as it went before."""
-    from flambeau.functions import sharing
+def moving(monkeypatch):
+    monkeypatch.setattr(sharing, "_moves", True)
 
-    mp.init_reductions()
-    yield
-    sharing._moves = False
+
+IMPORTED = """
+from multiprocessing.reduction import ForkingPickler
+import flambeau.multiprocessing as mp
+import flambeau as fb
+reader, writer = mp.Pipe(duplex=False)
+class Mine(fb.Tensor): pass
+for sent in (fb.nn.Linear(2, 1).weight, fb.nn.Parameter(fb.ones(2)), fb.ones(2)):  # whose classes are there after the import
+    writer.send(sent)
+    print(reader.recv().is_shared())
+print(Mine in ForkingPickler._extra_reducers)
+"""
+
+
+def test_importing_it_shares_what_is_sent():
+    told = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True)
+    assert told.stdout.split() == ["True"] * 4, told.stderr
 
 
 @pytest.mark.accept("CRE-03")
@@ -66,6 +82,7 @@ def test_processes_write_where_the_parent_reads(moving):
 
 SPAWNED = """
 import flambeau as torch
+from multiprocessing.reduction import ForkingPickler
 import flambeau.multiprocessing as mp
 
 def add(i, x):

@@ -98,6 +98,7 @@ def share_what_is_sent() -> None:
     """From now on tensors that are sent to other processes are moved to memory that both share, as in PyTorch."""
     global _moves
     _moves = True
+    Tensor.__init_subclass__ = classmethod(_travel)  # type: ignore[assignment, method-assign]  # as Parameter, which may come later
     _travel(Tensor)
 
 
