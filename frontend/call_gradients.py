@@ -1,12 +1,12 @@
 """backward() in a short new trace, call by call: what is seen once mostly never comes again, and equal calls have equal gradients.
 
-In: the export of a trace in which nothing was overwritten, and what a backward asks of it. Out: `Deferred`, the payload of the
+In: the export of a trace that reads nothing overwritten since, and what a backward asks of it. Out: `Deferred`, the payload of the
 entry: its gradients as steps that `walk.py` runs, which equal calls share; or None where the gradients are worked out at once. What
 a trace as a graph has there, the gradients as a fragment, is made when that is asked for: where the trace comes again.
 
 The bits are those of the fragment. A value's cotangent is a sum in the order of `dialects/autodiff.py`, which goes by ops, not by
 calls: so a call says what each of its ops contributes, and in which order they and its operands are met.
-Next: `call_derivatives.py`.
+Next: `call_derivatives.py`; `runtime/binding/call_gradients.c`, which goes back.
 """
 
 from __future__ import annotations
@@ -153,11 +153,9 @@ def call_by_call(
         walk = _BackwardWalk(trace, aval, None if gradient is None else trace.data_of(gradient[0]))
         wrt = tuple([trace.meeting(slot) for slot, _ in leaves])
         passed = pass_back(trace, walk, root, wrt, known_graphs, known, passing)
-        if passed is not None or not trace.meets:
+        if passed is not None:
             break
     else:
-        return None
-    if passed is None:
         return None
     found, ended, cost, n_joined = passed
     results, types = _gradients(walk, found, [held for _, held in leaves])

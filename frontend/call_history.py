@@ -1,8 +1,8 @@
-"""The calls that gradients of a trace pass, its own and those of traces that it has imported, by slots.
+"""The calls of a trace, its own and those of traces that it has imported, by slots.
 
-In: the export of a trace. Out: `CallHistory`: which call makes a slot, where the gradients of a
-slot meet, and where its data lie. It says what `assembly.py` says of values, and costs what is looked at: of an imported
-trace the calls on the way. Next: `call_gradients.py`.
+In: the export of a trace. Out: `CallHistory`: which call makes a slot, where the gradients of a slot meet, and where its data lie.
+It says what `assembly.py` says of values, and costs what is looked at: of an imported trace the calls on the way.
+Next: `runtime/binding/call_reach.c`, which finds the calls that gradients pass; `call_gradients.py`.
 """
 
 from __future__ import annotations

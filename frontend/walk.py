@@ -1,6 +1,6 @@
 """Traces that were never seen, run call by call: most of what is seen once is never seen again.
 
-In: a trace as the recorder exports it. Out: a program for this once, or None where the trace is better assembled at once: a
+In: a trace as the recorder exports it. Out: a program for these sizes, or None where the trace is better assembled at once: a
 gradient may still be asked for, an op is still to be compiled, or its own work is worth a look at what lies on disk. Each call has
 been expanded and its ops have plans: what calls share is looked up, so a new trace of known calls costs microseconds for each.
 They are joined to one list, which the recorder runs by itself when the trace comes again. Assembling costs what many such runs do,

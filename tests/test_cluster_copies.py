@@ -41,12 +41,11 @@ def test_a_cut_is_clean_where_no_group_reaches_over_it_a_period_later_neither():
     def group(*nodes: int) -> OpenGroup:
         return OpenGroup(list(nodes), [], {})
 
-    run = Stretch(100, 10, 140)
     apart = [group(98, 101), group(102, 107), group(108, 111), group(112, 117), group(118, 119)]
-    assert clean_cut(run, apart) == 102
-    assert clean_cut(run, [*apart, group(50, 103)]) == 108
-    assert clean_cut(run, [*apart, group(50, 121)]) is None
-    assert clean_cut(run, [*apart, group(1, 99), group(120, 130)]) == 102
+    assert clean_cut(100, 10, apart) == 102
+    assert clean_cut(100, 10, [*apart, group(50, 103)]) == 108
+    assert clean_cut(100, 10, [*apart, group(50, 121)]) is None
+    assert clean_cut(100, 10, [*apart, group(1, 99), group(120, 130)]) == 102
     assert within(apart, 112) == apart[3:]
     assert within([*apart, group(107, 118)], 112) is None
 

@@ -43,22 +43,22 @@ def _made(op: OpRecord, key: Any, attrs: tuple[Any, ...], avals: tuple[Aval, ...
     *operands, result = avals
     if any(a.dtype.is_complex or a.dtype.is_narrow for a in avals) or max(a.size for a in avals) > _MOST:
         return None
-    bits = result.dtype.numpy.itemsize if is_seen and result.dtype.is_floating_point else 0
+    nan_bytes = result.dtype.numpy.itemsize if is_seen and result.dtype.is_floating_point else 0
     if op.family.is_pointwise:
-        return _elementwise(op, attrs, operands, result, bits)
+        return _elementwise(op, attrs, operands, result, nan_bytes)
     if op.family.is_view and op.exact and len(operands) == 1:
         return _moved(op, attrs, operands[0], result)
     if op.family.folds:
         return _folded(op, attrs[0], operands[0], result)
     if op.family.sums_products and op.in_order is not None:
-        return _product(operands, result, bits)
+        return _product(operands, result, nan_bytes)
     if not operands and op.exact:
         return SmallOp.constant(np.ascontiguousarray(op.reference(*attrs), result.dtype.numpy).tobytes())
     return None
 
 
 def _elementwise(
-    op: OpRecord, attrs: tuple[Any, ...], operands: Sequence[Aval], result: Aval, bits: int
+    op: OpRecord, attrs: tuple[Any, ...], operands: Sequence[Aval], result: Aval, nan_bytes: int
 ) -> SmallOp | None:
     from flambeau.compiler.groups import bodies  # most programs do without
 
@@ -67,7 +67,7 @@ def _elementwise(
     if code is None or code.n_steps * result.size > _MOST or any(a.shape != result.shape for a in operands):
         return None
     sizes = tuple([a.dtype.numpy.itemsize for a in operands])
-    return SmallOp.elementwise(*code[:3], sizes, result.dtype.numpy.itemsize, result.size, bits)
+    return SmallOp.elementwise(*code[:3], sizes, result.dtype.numpy.itemsize, result.size, nan_bytes)
 
 
 def _moved(op: OpRecord, attrs: tuple[Any, ...], operand: Aval, result: Aval) -> SmallOp | None:
@@ -114,8 +114,8 @@ def _folded(op: OpRecord, axes: tuple[int, ...], operand: Aval, result: Aval) ->
     if max(len(kept[0]), len(folded[0])) > _MOST_DIMS:
         return None
     identity = np.array(op.lower.identity(result.dtype), result.dtype.numpy)
-    bits = identity.itemsize if result.dtype.is_floating_point else 0
-    return SmallOp.folded(*code[:3], identity.tobytes(), operand.size, kept, folded, is_inner(shape, axes), bits)
+    nan_bytes = identity.itemsize if result.dtype.is_floating_point else 0
+    return SmallOp.folded(*code[:3], identity.tobytes(), operand.size, kept, folded, is_inner(shape, axes), nan_bytes)
 
 
 @lru_cache(maxsize=64)
@@ -128,10 +128,10 @@ def _combination(op: OpRecord, dtype: DType) -> Code | None:
     return coded(b.body(op.lower.combine(b, total, x)))
 
 
-def _product(operands: Sequence[Aval], result: Aval, bits: int) -> SmallOp | None:
+def _product(operands: Sequence[Aval], result: Aval, nan_bytes: int) -> SmallOp | None:
     a, b = operands
     *batch, m, k = a.shape
     n = b.shape[-1]
     if not result.dtype.is_floating_point or math.prod((*batch, m, k, n)) > _MOST:
         return None
-    return SmallOp.product(math.prod(batch), m, k, n, result.dtype.numpy.itemsize, bits)
+    return SmallOp.product(math.prod(batch), m, k, n, result.dtype.numpy.itemsize, nan_bytes)

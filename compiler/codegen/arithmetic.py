@@ -186,13 +186,13 @@ class Arithmetic(LaneOps):
         """An extreme of narrow floats, found among integers in the same order, since machines lack the comparison; beside a NaN
         the canonical one."""
         x, y = self.unify(x, y)
-        chosen = self._key(choose(*(self._key(self.bitcast(v, f"i{v.bits}")) for v in (x, y))))
+        chosen = self.ordered(choose(*(self.ordered(self.bitcast(v, f"i{v.bits}")) for v in (x, y))))
         magnitude = self.maximum(self._magnitude(x), self._magnitude(y))
         nan = self.cmp("gt", magnitude, float_bits(math.inf, x.type))
         return self.select(nan, math.nan, self.bitcast(chosen, x.type))
 
-    def _key(self, bits: Val) -> Val:
-        """Bits of floats as integers in the order of the floats, -0.0 before 0.0; and such integers as bits."""
+    def ordered(self, bits: Val) -> Val:
+        """Bits of floats as integers in the order of the floats, -0.0 before 0.0; and such integers as bits: its own inverse."""
         return self.xor(bits, self.and_(self.shr(bits, bits.bits - 1), (1 << (bits.bits - 1)) - 1))
 
     def _magnitude(self, x: Val) -> Val:

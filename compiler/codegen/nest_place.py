@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable
 from flambeau.compiler.codegen.emitter import Emitter
 from flambeau.compiler.codegen.fragment import Fragment
 from flambeau.compiler.codegen.nest_rules import Source, read_operands
-from flambeau.compiler.codegen.reduce import Reduction, canonical
+from flambeau.compiler.codegen.reduce import Reduction
 from flambeau.compiler.codegen.values import Val
 from flambeau.dialects.graph import Node
+from flambeau.dialects.tape.nan import canonical
 
 
 class NestPlace:

@@ -18,7 +18,7 @@ from flambeau.dialects.graph import Node
 from flambeau.dialects.orders import LANES
 from flambeau.dialects.record import Monoid
 from flambeau.dialects.size import Int, Size
-from flambeau.dialects.tape.nan import canonical_nan
+from flambeau.dialects.tape.nan import canonical
 
 
 @dataclass(frozen=True)
@@ -100,27 +100,16 @@ class Reduction(MonoidFold):
         return [self.lane_identity(b, lanes)] * (LANES // lanes)
 
 
-def canonical(b: Emitter, x: Val) -> Val:
-    """The result of a fold, a NaN being the canonical one: which of several NaNs comes first, code generators decide."""
-    return canonical_nan.lower(b, x) if x.is_float else x
-
-
 def ordered_key(b: Emitter, x: Val, nan_is_greatest: bool) -> Val:
     """Integers in the order of the floats x, -0 before +0, every NaN at the end that wins: one comparison decides."""
     width = x.bits
     bits = b.bitcast(x, f"i{width}")
     winner = (1 << (width - 1)) - 1 if nan_is_greatest else -1  # the bits of a NaN, positive or negative
-    return _flip_negative(b, b.select(b.is_nan(x), winner, bits))
+    return b.ordered(b.select(b.is_nan(x), winner, bits))
 
 
 def from_ordered_key(b: Emitter, key: Val, element: str) -> Val:
-    return b.bitcast(_flip_negative(b, key), element)
-
-
-def _flip_negative(b: Emitter, bits: Val) -> Val:
-    """All bits but the sign inverted where the sign is set; its own inverse."""
-    ones = (1 << (bits.bits - 1)) - 1
-    return b.xor(bits, b.and_(b.shr(bits, bits.bits - 1), ones))
+    return b.bitcast(b.ordered(key), element)
 
 
 def walk_pairs(

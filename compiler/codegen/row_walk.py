@@ -1,8 +1,8 @@
 """Where a row is among the row loops of a nest, for every machine.
 
-In: the number of a row, and how its machine writes numbers into text. Out: its coordinates, and where accesses that run along them
-begin, and the values that its elements share, written once in front of the row's loops. Next: `loops/points.py`, rows of vectors;
-`gpu/points.py`, rows of threads.
+In: the number of a row, and how its machine writes numbers into text. Out: `RowWalk`, its coordinates and where accesses that
+run along them begin; `RowPlace`, the values that its elements share; written once in front of the row's loops.
+Next: `loops/points.py`, rows of vectors; `gpu/points.py`, rows of threads.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Which ops are compiled together: a program becomes clusters, each one or a few kernels.
 
 In: a program after simplify and cse. Out: clusters in an order that respects their operands. What one loop nest
-may compute is said in `codegen/nest_rules.py`; here it is asked step by step, looking only at the groups that
-produce an op's operands, so that equal layers give equal clusters in time linear in the program.
+may compute is said in `codegen/nest_rules.py`; here it is asked step by step, of nodes put in order (`cluster_order.py`), looking
+only at the groups that produce an op's operands and read them last, so that equal layers give equal clusters in time linear in the
+program; what repeats itself is asked for the first repeats and copied (`cluster_copies.py`).
 Next: `cluster_groups.py` (what a group is), `codegen/loops/cut.py`, `codegen/products/cut.py`.
 """
 
@@ -17,7 +18,7 @@ from flambeau.compiler.kernel import Cluster
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes import Pass
 from flambeau.compiler.passes.cluster_blocks import BLOCKS, blocked
-from flambeau.compiler.passes.cluster_copies import Copies, Stretch, clean_cut, runs, within
+from flambeau.compiler.passes.cluster_copies import Copies, clean_cut, runs, within
 from flambeau.compiler.passes.cluster_groups import Clustering, OpenGroup
 from flambeau.compiler.passes.cluster_order import in_order
 from flambeau.compiler.passes.cluster_producers import Producers
@@ -102,11 +103,10 @@ class _Clustering:
         """Go through the nodes; of what repeats itself until two repeats have groups of their own, which are then copied."""
         size, at = len(self.graph.nodes), 0
         forms = [self.program.form_and_roots(i)[0] for i in range(size)] if self.fuse and memo.keeps() else []
-        for run in runs(forms):
-            begin, period, end = run
+        for begin, period, end in runs(forms):
             while end - begin > 2 * period:
                 self._go_through(at, at := begin + 2 * period)
-                cut = clean_cut(Stretch(begin, period, end), self.groups.values())
+                cut = clean_cut(begin, period, self.groups.values())
                 begin += period
                 if cut is None:
                     continue

@@ -59,9 +59,8 @@ def _run_at(forms: Sequence[int | None], i: int, before: Iterable[int]) -> Stret
     return None
 
 
-def clean_cut(run: Stretch, groups: Iterable[OpenGroup]) -> int | None:
-    """A node in the first repeat that no group of the first two reaches over, nor over the one a period later."""
-    begin, period, _ = run
+def clean_cut(begin: int, period: int, groups: Iterable[OpenGroup]) -> int | None:
+    """A node of the repeat from `begin` on that no group of it and the next reaches over, nor over the one a period later."""
     over = [0] * (2 * period + 1)
     for group in groups:
         if group.last > begin and group.first < begin + 2 * period:

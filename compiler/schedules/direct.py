@@ -174,7 +174,7 @@ def is_narrow(columns: Pattern, width: Int, size: Int, lanes: int) -> bool:
     """Whether every vector of a row of `width` results reaches over an edge of the map's row of that `size`."""
     if isinstance(width, Size) or isinstance(size, Size):
         return False
-    starts = range(0, -(-width // columns.results), lanes)
+    starts = range(0, ceil_div(width, columns.results), lanes)
     return not any(
         first * columns.step + columns.offsets[0] >= 0
         and first * columns.step + columns.offsets[-1] + lanes * columns.step - 1 < size

@@ -50,6 +50,11 @@ canonical_nan_of_root = elementwise(
 )
 
 
+def canonical(b, x):
+    """What is computed, a NaN being the canonical one: which of several NaNs it would be, code generators decide."""
+    return canonical_nan.lower(b, x) if x.is_float else x
+
+
 def moves(op: OpRecord) -> bool:
     """Whether the op hands elements of its operands on as they are, and computes nothing."""
     return op.family.moves

@@ -28,7 +28,7 @@ from flambeau.dialects.tape.common import (
     zeros_signed,
 )
 from flambeau.dialects.tape.indexing import check_index_of, gather_samples, require_in_range, within
-from flambeau.dialects.tape.nan import canonical_nan
+from flambeau.dialects.tape.nan import canonical
 
 #: (result, places, updates): combines, one after the other, what is at the places of the result with the updates.
 _Store = Callable[[np.ndarray, tuple[np.ndarray, ...], np.ndarray], None]
@@ -89,12 +89,7 @@ def _scatter(
 
 def _canonical(lower: Callable[..., Any]) -> Callable[..., Any]:
     """What is combined has the canonical NaN; made so where it is stored, nobody has to go through all elements for the few."""
-
-    def run(b: Any, old: Any, new: Any) -> Any:
-        made = lower(b, old, new)
-        return canonical_nan.lower(b, made) if made.is_float else made
-
-    return run
+    return lambda b, old, new: canonical(b, lower(b, old, new))
 
 
 def _samples(name: str, duplicates: bool) -> list[Sample]:

@@ -83,24 +83,21 @@ def strides_of(kernel: tuple[int, ...], stride: Any, op: str) -> tuple[int, ...]
     return numbers(op, "stride", stride, len(kernel), 1) if is_given else kernel
 
 
-def _max_windows(x: Value, numbers: Any, ceil_mode: bool, op: str) -> PoolWindows:
-    if x.dtype is bool_:
-        raise RuntimeError(f"[{op}] is not defined for bool tensors. Cast the input first.")
-    return PoolWindows(op, x, len(numbers[0]), numbers, ceil_mode)
-
-
 def _pooled(
     n: int, x: Value, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any, both: Any
 ) -> Any:
     """With indices values are taken where these say, so the two agree, and the gradient goes there."""
     op = f"max_pool{n}d"
     kernel = numbers(op, "kernel_size", kernel_size, n, 1)
-    rest = (
+    given = (
+        kernel,
         strides_of(kernel, stride, op),
         numbers(op, "padding", padding, n, 0),
         numbers(op, "dilation", dilation, n, 1),
     )
-    windows = _max_windows(x, (kernel, *rest), bool(ceil_mode), op)
+    if x.dtype is bool_:
+        raise RuntimeError(f"[{op}] is not defined for bool tensors. Cast the input first.")
+    windows = PoolWindows(op, x, n, given, bool(ceil_mode))
     if not both:
         return ops.pool_max(x, **windows.named())
     at = ops.pool_argmax(ops.stop_gradient(x), **windows.named())

@@ -63,7 +63,7 @@ def _adafactor(
     most = [ops.minimum(rate, 1.0 / ops.sqrt(t)) for t in exact(*steps)]
     matrices, others = iter(zip(rows, cols)), iter(variances)
     new, new_matrices, new_others = [], [], []
-    kept = kept_by_decay(lr, weight_decay) if decay else None
+    kept = kept_by_decay(lr, weight_decay, decay)
     for p, g, clock in zip(params, grads, clocks):
         g = -g if maximize else g
         size = ops.maximum(eps2, _rms(p)) * most[clock]

@@ -54,7 +54,7 @@ def _adam(
     scales = [_AdamScales(t, lr, beta1, beta2) for t in new_steps]
     new: tuple[list[Value], ...] = ([], [], [], [])
     spread = Spreads()
-    kept = kept_by_decay(lr, weight_decay) if decay and decoupled else None
+    kept = kept_by_decay(lr, weight_decay, decay and decoupled)
     for i, (p, g, m, v) in enumerate(zip(params, grads, firsts, seconds)):
         scale = scales[clocks[i]]
         g = decayed(g, p, weight_decay if decay and not decoupled else None, maximize)

@@ -125,8 +125,10 @@ def decoupled_decay(p: Value, kept: Value | None, spread: Spread = spread) -> Va
     return p if kept is None else p * spread(kept, p)
 
 
-def kept_by_decay(lr: Value, weight_decay: Value) -> Value:
-    """What weight decay leaves of 1."""
+def kept_by_decay(lr: Value, weight_decay: Value, decays: bool) -> Value | None:
+    """What decoupled weight decay leaves of 1; None where there is none."""
+    if not decays:
+        return None
     lr, weight_decay = exact(lr, weight_decay)
     return 1.0 - lr * weight_decay
 

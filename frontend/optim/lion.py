@@ -31,7 +31,7 @@ def _lion(
 ):
     beta1, beta2 = exact(beta1, beta2)
     new = []
-    kept = kept_by_decay(lr, weight_decay) if decay else None
+    kept = kept_by_decay(lr, weight_decay, decay)
     for p, g, m in zip(params, grads, averages):
         g = -g if maximize else g
         p = decoupled_decay(p, kept)

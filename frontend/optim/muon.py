@@ -70,7 +70,7 @@ def _muon(
 ):
     rate, momentum = exact(lr, momentum)
     new = []
-    kept = kept_by_decay(lr, weight_decay) if decay else None
+    kept = kept_by_decay(lr, weight_decay, decay)
     for p, g, m in zip(params, grads, buffers):
         m = interpolated(m, g, 1.0 - momentum)
         update = _orthogonal(interpolated(g, m, momentum) if nesterov else m, coefficients, eps, rounds)

@@ -67,7 +67,7 @@ def _nadam(
     scales = [_NAdamScales(t, product, lr, beta1, beta2, momentum_decay) for t, product in zip(steps, products)]
     (first,) = exact(beta1)
     new = []
-    kept = kept_by_decay(lr, weight_decay) if decay and decoupled else None
+    kept = kept_by_decay(lr, weight_decay, decay and decoupled)
     for p, g, m, v, clock in zip(params, grads, firsts, seconds, clocks):
         scale = scales[clock]
         g = decayed(g, p, weight_decay if decay and not decoupled else None, maximize)

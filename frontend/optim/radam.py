@@ -66,7 +66,7 @@ def _radam(
     scales = [_RAdamScales(t, lr, beta1, beta2) for t in steps]
     (first,) = exact(beta1)
     new = []
-    kept = kept_by_decay(lr, weight_decay) if decay and decoupled else None
+    kept = kept_by_decay(lr, weight_decay, decay and decoupled)
     for p, g, m, v, clock in zip(params, grads, firsts, seconds, clocks):
         scale = scales[clock]
         g = decayed(g, p, weight_decay if decay and not decoupled else None, maximize)

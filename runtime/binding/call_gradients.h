@@ -29,7 +29,7 @@ typedef struct {
 } fb_met_call;
 
 typedef struct {
-  PyObject *history, *walk; /* `CallHistory`, `BackwardWalk` of the frontend; borrowed, as are the next ones */
+  PyObject *history, *walk; /* `CallHistory`, `_BackwardWalk` of the frontend; borrowed, as are the next ones */
   PyObject *known, *known_graphs, *find_passing;
   PyObject *makers, *given, *data, *links, *overwritten, *freed, *own, *steps, *avals; /* what these hold */
   bool has_joined;

@@ -96,6 +96,11 @@ static void hold_body(fb_small_op *op, PyObject *code, PyObject *constants, int 
                        .n_values = n_values};
 }
 
+/* Whether NaNs of elements of `size` bytes can be made one, or need not be. */
+static bool are_nans_right(int nan_bytes, Py_ssize_t size) {
+  return nan_bytes == 0 || (nan_bytes == size && (size == 4 || size == 8));
+}
+
 static PyObject *make_elementwise(PyObject *type, PyObject *args) {
   (void)type;
   PyObject *code, *constants, *sizes;
@@ -108,7 +113,7 @@ static PyObject *make_elementwise(PyObject *type, PyObject *args) {
   if (op == NULL)
     return NULL;
   bool fits = PyTuple_GET_SIZE(sizes) <= FB_SMALL_OPERANDS && is_size(size) && size <= FB_BODY_UNIT && n >= 0 &&
-              (nan_bytes == 0 || nan_bytes == size);
+              are_nans_right(nan_bytes, size);
   for (Py_ssize_t k = 0; fits && k < PyTuple_GET_SIZE(sizes); k++) {
     op->sizes[k] = PyLong_AsSize_t(PyTuple_GET_ITEM(sizes, k));
     fits = !PyErr_Occurred() && is_size((Py_ssize_t)op->sizes[k]) && op->sizes[k] <= FB_BODY_UNIT;
@@ -145,13 +150,6 @@ static bool read_walk(PyObject *given, fb_walk *walk, Py_ssize_t size, int64_t *
   return true;
 }
 
-static int64_t extent_of(const fb_walk *walk) {
-  int64_t n = 1;
-  for (int32_t d = 0; d < walk->n_dims; d++)
-    n *= walk->extents[d];
-  return n;
-}
-
 static PyObject *make_moved(PyObject *type, PyObject *args) {
   (void)type;
   Py_ssize_t size, n_given, offset;
@@ -165,7 +163,7 @@ static PyObject *make_moved(PyObject *type, PyObject *args) {
   bool fits = is_size(size) && n_given >= 0 && read_walk(walk, &op->kept, size, &least, &most);
   op->run = fb_small_moved;
   op->n_operands = 1;
-  op->n = fits ? extent_of(&op->kept) : 0;
+  op->n = fits ? fb_walk_size(&op->kept) : 0;
   op->size = (size_t)size;
   op->bytes[0] = (size_t)(n_given * size);
   op->out_bytes = (size_t)(op->n * size);
@@ -201,11 +199,11 @@ static PyObject *make_folded(PyObject *type, PyObject *args) {
   Py_ssize_t size = PyBytes_GET_SIZE(identity);
   int64_t least = 0, most = 0;
   bool fits = is_size(size) && size <= FB_BODY_UNIT && read_walk(kept, &op->kept, size, &least, &most) &&
-              read_walk(folded, &op->folded, size, &least, &most) && (nan_bytes == 0 || nan_bytes == size);
-  int64_t n_read = fits ? extent_of(&op->kept) * extent_of(&op->folded) : 0;
+              read_walk(folded, &op->folded, size, &least, &most) && are_nans_right(nan_bytes, size);
+  int64_t n_read = fits ? fb_walk_size(&op->kept) * fb_walk_size(&op->folded) : 0;
   op->run = is_inner ? fb_small_folded_inner : fb_small_folded_outer;
   op->n_operands = 2; /* of the body */
-  op->n = fits ? extent_of(&op->kept) : 0;
+  op->n = fits ? fb_walk_size(&op->kept) : 0;
   op->size = (size_t)size;
   op->bytes[0] = (size_t)(n_given * size);
   op->out_bytes = (size_t)(op->n * size);
@@ -226,8 +224,8 @@ static PyObject *make_product(PyObject *type, PyObject *args) {
   fb_small_op *op = op_new();
   if (op == NULL)
     return NULL;
-  bool fits = batch >= 0 && m >= 0 && k >= 0 && columns >= 0 && (size == 4 || size == 8) &&
-              (nan_bytes == 0 || nan_bytes == size);
+  bool fits =
+      batch >= 0 && m >= 0 && k >= 0 && columns >= 0 && (size == 4 || size == 8) && are_nans_right(nan_bytes, size);
   size_t bytes = (size_t)size;
   op->run = fb_small_product;
   op->n_operands = 2;

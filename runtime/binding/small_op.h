@@ -14,6 +14,14 @@ typedef struct {
   int64_t extents[FB_SMALL_DIMS], strides[FB_SMALL_DIMS];
 } fb_walk;
 
+/* How many elements are visited. */
+static inline int64_t fb_walk_size(const fb_walk *walk) {
+  int64_t n = 1;
+  for (int32_t d = 0; d < walk->n_dims; d++)
+    n *= walk->extents[d];
+  return n;
+}
+
 typedef struct fb_small_op {
   PyObject_HEAD bool (*run)(const struct fb_small_op *op, const char *const *operands,
                             char *out); /* false: no memory */

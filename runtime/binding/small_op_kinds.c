@@ -7,7 +7,7 @@
 enum { BLOCK = FB_BODY_BLOCK, LANES = 64, CHUNK = 4096, CHAIN = 64, UNIT = FB_BODY_UNIT, MOST_PARTS = 64 };
 
 bool fb_small_elementwise(const fb_small_op *op, const char *const *operands, char *out) {
-  return op->n == 0 || fb_body_run(&op->body, operands, op->sizes, out, op->size, op->n);
+  return fb_body_run(&op->body, operands, op->sizes, out, op->size, op->n);
 }
 
 bool fb_small_constant(const fb_small_op *op, const char *const *operands, char *out) {
@@ -85,13 +85,6 @@ static bool pair_up(const fb_small_op *op, char *parts, int *n_parts, int64_t ch
   return true;
 }
 
-static int64_t extent_of(const fb_walk *walk) {
-  int64_t n = 1;
-  for (int32_t d = 0; d < walk->n_dims; d++)
-    n *= walk->extents[d];
-  return n;
-}
-
 /* The lanes of a chunk of `n` elements from `place` on, in halves; what is left is in the first one. */
 static bool fold_chunk(const fb_small_op *op, Place *place, char *lanes, int64_t n) {
   char elements[LANES * UNIT];
@@ -114,7 +107,7 @@ static bool fold_chunk(const fb_small_op *op, Place *place, char *lanes, int64_t
 }
 
 bool fb_small_folded_inner(const fb_small_op *op, const char *const *operands, char *out) {
-  int64_t count = extent_of(&op->folded), size = (int64_t)op->size;
+  int64_t count = fb_walk_size(&op->folded), size = (int64_t)op->size;
   Place row = {.walk = &op->kept, .at = operands[0]};
   char parts[(MOST_PARTS + LANES) * UNIT]; /* the lanes lie where the next part will */
   for (int64_t i = 0; i < op->n; i++, move_on(&row)) {
@@ -138,7 +131,7 @@ bool fb_small_folded_inner(const fb_small_op *op, const char *const *operands, c
 
 /* So many columns, of which `column` is the first. */
 static bool fold_columns(const fb_small_op *op, Place *column, char *out, int64_t n) {
-  int64_t count = extent_of(&op->folded), size = (int64_t)op->size, at[BLOCK];
+  int64_t count = fb_walk_size(&op->folded), size = (int64_t)op->size, at[BLOCK];
   const char *base = column->at;
   for (int64_t i = 0; i < n; i++, move_on(column))
     at[i] = column->at - base;

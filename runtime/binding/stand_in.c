@@ -1,5 +1,5 @@
 /* What NumPy lacks to compute the bits of compiled kernels: multiply-adds that round once, and products of matrices in
- * the order of docs/architecture.md. Python calls these while a kernel is still to be compiled.
+ * the order of docs/architecture.md. Python calls these while a kernel is still to be compiled, and small ops do.
  */
 #include "fused.h"
 #include "small_op.h"

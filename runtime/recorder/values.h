@@ -141,7 +141,9 @@ uint32_t fb_type_count(void);
 uint32_t fb_types_made(void);
 uint32_t fb_static_count(void);
 uint32_t fb_view_count(void);
+
 /* Collecting, see fb_interned_limit. Marks, then what has been found unmarked twice is freed. */
+
 /* Held by what `lives`, or by what is doomed and not dead: then it lives as long, without being counted as what does.
  */
 static inline void fb_type_hold(const fb_type *type, bool lives) {

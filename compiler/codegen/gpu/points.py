@@ -1,7 +1,7 @@
-"""The values of a fragment at one element of its nest, as scalars of one thread.
+"""The values of a nest at one element, as scalars of one thread, and at one row.
 
-In: a `Fragment`, its `NestForm`, and the element's index. Out: text that loads operands and computes members, written where
-the emitter stands. Next: `loops.py`.
+In: the `NestKernel` of a `LoopNest`, and an index. Out: text that loads operands and computes members: those of an element where
+the emitter stands, those of a row in front of the loops that read them. Next: `../row_walk.py`; `loops.py`.
 """
 
 from __future__ import annotations

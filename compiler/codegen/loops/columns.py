@@ -18,12 +18,13 @@ from flambeau.compiler.codegen.loops.nest import Nest, Writer
 from flambeau.compiler.codegen.loops.points import Point, Row
 from flambeau.compiler.codegen.loops.rows import finish
 from flambeau.compiler.codegen.loops.walks import short_columns, store_point, sweep
-from flambeau.compiler.codegen.reduce import Reduction, canonical, walk_pairs
+from flambeau.compiler.codegen.reduce import Reduction, walk_pairs
 from flambeau.compiler.codegen.units import LoopNest, Parts
 from flambeau.compiler.kernel import KernelCall, Operand
 from flambeau.compiler.schedules.kinds import Columns, Rows
 from flambeau.dialects.orders import CHAIN, CHUNK
 from flambeau.dialects.size import Int, ceil_div, maximum, minimum
+from flambeau.dialects.tape.nan import canonical
 
 
 def lower_chunks(unit: LoopNest, schedule: Rows) -> Parts:

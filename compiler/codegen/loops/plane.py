@@ -9,8 +9,8 @@ from math import prod
 
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.loops.windowed import Windowed
-from flambeau.compiler.codegen.reduce import canonical
 from flambeau.dialects.size import Int
+from flambeau.dialects.tape.nan import canonical
 
 
 class Put(Windowed):

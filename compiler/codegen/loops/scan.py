@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from flambeau.compiler.codegen.emitter import Emitter, Val
 from flambeau.compiler.codegen.fragment import Fragment
 from flambeau.compiler.codegen.iteration_space import NestForm
-from flambeau.compiler.codegen.reduce import canonical
 from flambeau.compiler.codegen.units import LoopNest, Parts
 from flambeau.compiler.kernel import KernelCall, KernelSource, Operand
 from flambeau.compiler.schedules.kinds import Scan
@@ -23,6 +22,7 @@ from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Node
 from flambeau.dialects.orders import SCAN_BLOCK
 from flambeau.dialects.size import Int, ceil_div, maximum
+from flambeau.dialects.tape.nan import canonical
 
 
 def nests(fragment: Fragment) -> list[LoopNest] | None:

@@ -2,8 +2,8 @@
 
 In: a `Fragment` whose one member is a scatter, its operands views of inputs. Out: its nests. Equal indices are met in
 the updates' order, whatever the number of threads. What may fail has to come before anything is overwritten, so that nothing is
-lost: few indices into much are looked at by a nest of their own, and the updates, which cannot fail after that, are made in place
-where nobody else reads the base. Next: `reduce.py`.
+lost: few indices into much are looked at by a nest of their own, and the updates, which report nothing, are made in place where
+nobody else reads the base. Next: `../reduce.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from flambeau.compiler.codegen.loops.points import Point, Row, checked_index
 from flambeau.compiler.codegen.loops.rows import finish
 from flambeau.compiler.codegen.loops.walks import sweep
 from flambeau.compiler.codegen.units import LoopNest, Parts
-from flambeau.compiler.kernel import Operand
 from flambeau.compiler.schedules.kinds import Scatter
 from flambeau.dialects.graph import Node
 from flambeau.dialects.size import Int, Size, ceil_div, maximum, minimum
@@ -32,8 +31,8 @@ _LEAST_BYTES = 1 << 14
 
 
 class UpdatePass(NamedTuple):
-    """What a nest does with each index: tell whether it is in range, combine the update with what is there, or both. Where it does
-    not tell, an index out of range is harmless all the same: steps that may fail run in any order that values allow."""
+    """What a nest does with each index: tell whether it is in range, combine the update with what is there, or both. Out of range
+    it is taken for 0, whoever tells: steps that may fail run in any order that values allow."""
 
     checks: bool
     updates: bool
@@ -48,11 +47,9 @@ def nests(fragment: Fragment) -> list[LoopNest] | None:
     if fragment.size(out):
         found.append(place(fragment.graph, base, out, dense(fragment.avals[out].shape)))
     if fragment.size(updates):
-        works = (
-            (UpdatePass(True, False), UpdatePass(False, True))
-            if _is_worth_two(fragment, node)
-            else (UpdatePass(True, True),)
-        )
+        works = [UpdatePass(True, True)]
+        if _is_worth_two(fragment, node):
+            works = [UpdatePass(True, False), UpdatePass(False, True)]
         found += [_nest(fragment, node, work) for work in works]
     made = [nest for nest in found if nest is not None]
     return made if len(made) == len(found) else None
@@ -100,7 +97,7 @@ def _emit(nest: Nest, node: Node, form: NestForm, numbers: tuple[Int, Int, Int],
         nest.number(form.count),
         nest.number(nest.cols, "cols"),
     )
-    out = _written(nest, node) if work.updates else None
+    out = nest.output(node.results[0]) if work.updates else None
     element = nest.fragment.avals[updates].dtype.mlir
     size = nest.number(extent, "target")
     with b.apart(), b.loop(b.lo, b.hi) as item:
@@ -122,9 +119,3 @@ def _emit(nest: Nest, node: Node, form: NestForm, numbers: tuple[Int, Int, Int],
                 b.scatter(b.splat(node.op.lower(b, old, new), nest.lanes), out, at, mask)
 
             sweep(nest, lo, hi, unroll, update)
-
-
-def _written(nest: Nest, node: Node) -> Val:
-    out = nest.pointer(Operand("value", node.results[0]), written=True)
-    nest.writes[node.results[0]] = len(nest.operands) - 1
-    return out

@@ -35,6 +35,5 @@ def _float_key(b: Emitter, x: Val) -> Val:
         x = b.cast(x, x.dtype.accumulation.mlir)
     element = f"i{x.bits}"
     bits = b.bitcast(b.add(x, 0.0), element)
-    turned = b.and_(b.shr(bits, x.bits - 1), (1 << (x.bits - 1)) - 1)
-    key = b.xor(bits, turned)
+    key = b.ordered(bits)
     return b.select(b.is_nan(x), b.const((1 << (x.bits - 1)) - 1, key), key)

@@ -17,10 +17,10 @@ from flambeau.compiler.codegen.fragment import Fragment
 from flambeau.compiler.codegen.iteration_space import NestForm
 from flambeau.compiler.codegen.loops.plane import Pick, Put, WindowSums
 from flambeau.compiler.codegen.loops.windowed import Windowed
-from flambeau.compiler.codegen.reduce import canonical
 from flambeau.compiler.codegen.units import LoopNest, Parts
 from flambeau.compiler.schedules.kinds import Windows
 from flambeau.dialects.size import Int, maximum
+from flambeau.dialects.tape.nan import canonical
 
 #: Elements of a window along an axis that are written out one by one.
 _UNROLLED = 8
@@ -265,9 +265,9 @@ class _Folds(_OverWindows):
             return [b.add(so_far, x)]
         take = b.cmp("gt", x, so_far)
         if self.how == "max":  # which is one instruction
-            return [b.select(take, x, so_far), *(b.or_(met, b.cmp("ne", x, x)) for met in carried[1:])]
+            return [b.select(take, x, so_far), *(b.or_(met, b.is_nan(x)) for met in carried[1:])]
         if x.is_float:
-            take = b.or_(take, b.cmp("ne", x, x))
+            take = b.or_(take, b.is_nan(x))
         return [b.select(take, x, so_far), b.select(take, place, carried[1])]
 
     def _end(self, carried: list[Val], axes: list[tuple[Val, Val | int, Val | int]]) -> Val:

@@ -6,13 +6,13 @@ In: a nest of one op. Out: the call of its kernel, whose items a subclass writes
 from __future__ import annotations
 
 from flambeau.compiler.codegen.emitter import Emitter, Val
-from flambeau.compiler.codegen.reduce import canonical
 from flambeau.compiler.codegen.units import LoopNest
 from flambeau.compiler.kernel import KernelCall, Operand
 from flambeau.compiler.schedules.kinds import Windows
 from flambeau.dialects.dtypes import DType
 from flambeau.dialects.graph import Node
 from flambeau.dialects.size import Int, maximum
+from flambeau.dialects.tape.nan import canonical
 
 
 class Windowed:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from flambeau.compiler.codegen.lane_folds import chunks_of
 from flambeau.compiler.codegen.products.dots import DotSpec, dot_kernel, fits
 from flambeau.compiler.codegen.products.kernel import Epilogue, in_order, make_leaf
 from flambeau.compiler.codegen.products.operands import Contraction, Factor, MatrixAccess, read, unit_of_rhs
@@ -24,7 +25,6 @@ from flambeau.compiler.schedules.kinds import DotProduct, Product, VectorProduct
 from flambeau.compiler.schedules.products import panels_pay
 from flambeau.compiler.targets import Target
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.orders import CHUNK
 from flambeau.dialects.size import Int, ceil_div, maximum, minimum
 
 
@@ -148,7 +148,7 @@ def _vector_call(c: Contraction, schedule: VectorProduct, masks: bool) -> Kernel
     epilogue = make_epilogue(c, leaves)
     spec = VectorSpec(c.dtype.mlir, schedule, masks, len(c.batch), epilogue, matrix, vector)
     source, names = vector_kernel(spec)
-    chunks, blocks = maximum(1, ceil_div(c.k, CHUNK)), ceil_div(outputs, group)
+    chunks, blocks = chunks_of(c.k), ceil_div(outputs, group)
     numbers = {
         "blocks": blocks, "outputs": outputs, "k": c.k, "chunks": chunks,
         **{f"batch{r}": extent for r, extent in enumerate(c.batch)},

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from flambeau.compiler.codegen.emitter import Val
+from flambeau.compiler.codegen.lane_folds import chunks_of
 from flambeau.compiler.codegen.products.kernel import Epilogue, KernelEmitter
 from flambeau.compiler.codegen.products.prologue import Computer, Prologue
 from flambeau.compiler.codegen.reduce import MonoidFold
@@ -24,7 +25,7 @@ from flambeau.compiler.schedules.kinds import VectorProduct
 from flambeau.dialects.dtypes import by_mlir
 from flambeau.dialects.orders import CHUNK, LANES
 from flambeau.dialects.record import find
-from flambeau.dialects.size import Int, Size, ceil_div, maximum
+from flambeau.dialects.size import Int, Size
 
 #: `load(at, lanes, mask, ahead)`: elements of a line of the matrix, or of the vector, from `at` on; what is computed asks for what
 #: the line `ahead` of it, if any, will need.
@@ -79,7 +80,7 @@ class VectorSpec:
 
     def scratch(self, k: Int) -> Int:
         """Bytes for lanes and chunk results."""
-        chunks = maximum(1, ceil_div(k, CHUNK))
+        chunks = chunks_of(k)
         return (LANES + chunks) * self.pitch * storage_bytes(self.element)
 
 
