@@ -29,6 +29,7 @@ Optional_ = Annotated[Any, "optional"]  #: a tensor or None
 Number = Annotated[Any, "number"]  #: a number, specialised by value; a weak 0-d Value once many values were seen
 Stream_ = Annotated[Any, "stream"]  #: a generator; the rule gets (seed, offset) and adds to `builder().draws`
 Static = Annotated[Any, "static"]  #: part of the key: None, bool, int, float, str, dtype, nested tuples of these
+Padding = Annotated[Any, "static", "int | Sequence[int] | str"]  #: static; stubs give it this type
 Default = Annotated[Any, "default"]  #: given any other value than the default, the call goes to `otherwise`
 Sizes = Annotated[Any, "size"]  #: static, and its ints are sizes: ones that keep changing become symbols
 Starts = Annotated[Any, "starts"]  #: (views only) a tuple of ints that enter the trace as 0-d int64 Values
@@ -41,9 +42,15 @@ def _kind(annotation: Any) -> str:
     if not hasattr(marker, "__metadata__"):
         raise TypeError(
             f"[function] annotation {annotation!r} is none of Tensor_, Operand, Tensors, Optional_, Number, Stream_, Static, "
-            "Sizes, Default, Starts."
+            "Padding, Sizes, Default, Starts."
         )
     return marker.__metadata__[0]
+
+
+def stub_type(annotation: Any) -> str | None:
+    """The type that stubs give a parameter so annotated, where its kind does not say it."""
+    marker: Any = globals().get(annotation) if isinstance(annotation, str) else annotation
+    return next(iter(getattr(marker, "__metadata__", ())[1:]), None)
 
 
 class RuleBuilder(GraphBuilder):

@@ -13,6 +13,7 @@ import flambeau as fb
 import numpy as np
 from flambeau import spellings
 from flambeau.declarations import Declaration, Unsampled
+from flambeau.function import stub_type
 from flambeau.runtime.recorder import REQUIRED, Function, Size, Tensor
 
 DIMS = "int | str | Sequence[int] | Sequence[str] | None"
@@ -34,11 +35,10 @@ NAMED = {
     **dict.fromkeys(("dim", "axis"), DIMS),
     **dict.fromkeys(("dims", "s"), "int | Sequence[int] | Sequence[str] | None"),
     **dict.fromkeys(("size", "sizes", "shape", "normalized_shape", "output_size", "kernel_size"), SIZES),
-    "stride": f"{SIZES} | None",
-    "padding": f"{SIZES} | str",
-    "dilation": SIZES,
+    **dict.fromkeys(("stride", "padding", "output_padding", "dilation"), SIZES),
     **dict.fromkeys(("dim0", "dim1", "dim2", "dimension"), "int | str"),
     "dtype": f"{DTYPE} | None",
+    "groups": "int",
     "device": "Device",
     "requires_grad": "bool",
     "generator": "Generator | None",
@@ -163,7 +163,8 @@ def recorded(call: Any) -> list[Argument]:
     found = []
     for name, kind, default, keyword, *_ in call.params:
         if not name.startswith("_"):
-            found.append(Argument(name, typed(name, kind, default), shown(default), keyword=keyword))
+            said = stub_type(getattr(call.rule, "__annotations__", {}).get(name))
+            found.append(Argument(name, said or typed(name, kind, default), shown(default), keyword=keyword))
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from flambeau.declarations import declared
 from flambeau.dialects.builder import Value
-from flambeau.function import Optional_, Static, Tensor_, function
+from flambeau.function import Optional_, Padding, Static, Tensor_, function
 from flambeau.functions.common import numbers, ops
 from flambeau.runtime.recorder import Tensor
 from flambeau.samples import call, calls, data
@@ -204,7 +204,7 @@ def conv1d(
     weight: Tensor_,
     bias: Optional_ = None,
     stride: Static = 1,
-    padding: Static = 0,
+    padding: Padding = 0,
     dilation: Static = 1,
     groups: Static = 1,
 ):
@@ -224,7 +224,7 @@ def conv2d(
     weight: Tensor_,
     bias: Optional_ = None,
     stride: Static = 1,
-    padding: Static = 0,
+    padding: Padding = 0,
     dilation: Static = 1,
     groups: Static = 1,
 ):
@@ -239,7 +239,7 @@ def conv3d(
     weight: Tensor_,
     bias: Optional_ = None,
     stride: Static = 1,
-    padding: Static = 0,
+    padding: Padding = 0,
     dilation: Static = 1,
     groups: Static = 1,
 ):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from flambeau.dialects.builder import Value
 from flambeau.dialects.dtypes import DType, float32, int8, int32, uint8
-from flambeau.function import Operand, Optional_, Static, Tensor_, function
+from flambeau.function import Operand, Optional_, Padding, Static, Tensor_, function
 from flambeau.functions.common import canonical_dim, check_between, check_floating, matched, ops, promoted
 from flambeau.functions.convolution import convolution
 from flambeau.functions.linear import matmul
@@ -297,7 +297,7 @@ def quantized_conv(
     scale: Tensor_,
     bias: Optional_ = None,
     stride: Static = 1,
-    padding: Static = 0,
+    padding: Padding = 0,
     dilation: Static = 1,
     groups: Static = 1,
 ):
