@@ -199,6 +199,18 @@ def test_loops_that_look_at_nothing_are_cut_where_they_repeat(loop):
         assert recorder.stats()["flushes"] < 200
 
 
+def test_rounds_that_read_nothing_of_one_another_are_cut_later():
+    """As the layers of a net are initialised: it is one program for as many layers as there are, up to a length."""
+    recorder.clear()
+    layers = []
+    for _ in range(200):
+        layers.append(fb.empty(3).fill_(2.0).mul_(0.5))
+    assert recorder.stats()["flushes"] == 0
+    for _ in range(1000):
+        layers.append(fb.empty(3).fill_(2.0).mul_(0.5))
+    assert recorder.stats()["flushes"] > 0
+
+
 def test_a_loop_with_history_is_not_cut():
     recorder.clear()
     x = w = fb.tensor([1.0, 1.0, 1.0], requires_grad=True)

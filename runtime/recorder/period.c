@@ -49,6 +49,30 @@ static uint32_t calls_left(const fb_node **calls, uint32_t p) {
   return best;
 }
 
+static uint32_t end_of(const fb_node *call) { return call->base + call->n_scalars + call->n_results; }
+
+/* Does a call follow from one that was a whole round earlier, by whatever way through the last three rounds? If none
+ * does, as where layers are initialised, rounds leave their results behind, and a trace may have more of them. */
+static bool hands_on(const fb_node **calls, uint32_t p) {
+  uint32_t from[FB_LOOKED_AT], n = 3 * p; /* the earliest call that each follows from */
+  for (uint32_t k = n; k--;) {
+    from[k] = k;
+    for (uint32_t i = 1; i < calls[k]->n_words; i++) {
+      uint32_t slot = fb_word_slot(calls[k]->words[i]), maker = k + 1;
+      i += slot == FB_TAG_NUMBER || slot == FB_TAG_SIZE;
+      if (slot >= FB_TAG_FIRST || slot < calls[n - 1]->base)
+        continue;
+      while (maker < n && calls[maker]->base > slot)
+        maker++;
+      if (maker < n && slot < end_of(calls[maker]) && from[maker] > from[k]) /* otherwise it is an input */
+        from[k] = from[maker];
+    }
+    if (from[k] - k >= p)
+      return true;
+  }
+  return false;
+}
+
 void fb_note_repetition(fb_recorder *rec, fb_node *node) {
   if (rec->calls_left) {
     if (--rec->calls_left == 0)
@@ -61,7 +85,8 @@ void fb_note_repetition(fb_recorder *rec, fb_node *node) {
   rec->look_again = node->depth + node->depth / 2;
   const fb_node **calls = PyMem_Malloc(FB_LOOKED_AT * sizeof *calls);
   uint32_t n = calls ? last_calls(node, calls) : 0, p = calls ? period_of(calls, n) : 0;
-  if (p) {
+  bool is_long = node->depth >= fb_limits.soft_ops || node->ns >= fb_limits.soft_ns;
+  if (p && (is_long || hands_on(calls, p))) {
     rec->calls_left = calls_left(calls, p);
     if (!rec->calls_left)
       node->flags |= FB_CUT;
