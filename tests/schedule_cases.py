@@ -125,6 +125,7 @@ VECTORS = {
     "vector times matrix": (matmul, floats(1, 130), floats(130, 100)),
     "computed": (_computed, floats(1, 100), floats(100, 70, seed=1)),
     "long": (matmul, floats(5, 4200), floats(4200, 1)),
+    "many": (matmul, floats(203, 150), floats(150, 1)),
     "doubles": (matmul, floats(9, 65).astype(np.float64), floats(65, 1).astype(np.float64)),
 }
 
@@ -326,7 +327,7 @@ VALUES = {
     "recompute": (0, 1, 6, 20, 35, 100), "block": _SMALL, "rows": (1, 2, 3, 4, 6, 8), "vectors": (1, 2, 3, 4),
     "steps": (1, 2, 4, 8), "m_block": _SMALL, "n_block": _SMALL, "pack_rows": (1, 8, 64, 1 << 30), "ahead": (0, 1, 16),
     "a_lines": ("none", "row", "column"), "b_lines": ("none", "row", "column"), "a_unroll": (1, 2, 4), "b_unroll": (1, 2, 4),
-    "a_pitch": (0, 264, 272, 288, 320), "group": _SMALL, "depth": (1, 2, 4, 8, 16, 32),
+    "a_pitch": (0, 264, 272, 288, 320), "group": _SMALL, "depth": (1, 2, 4, 8, 16, 32), "rounds": (1, 2, 3, 8),
     "threads": (32, 64, 128, 192, 256, 512), "each": (1, 2, 3, 4, 8), "chains": (1, 2, 3, 4, 8), "pad": (0, 1, 2, 3, 4, 8, 12, 16),
     "groups": tuple(range(1, 17)), "band": _SMALL, "bits": (0, 1, 4, 8, 11),
     "room": tuple(range(1, 49)), "width": (8, 16, 32, 64), "workers": (1, 2, 4, 8, 16),

@@ -300,7 +300,7 @@ class Quads(Schedule):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class VectorProduct(Schedule):
-    """A dot or matrix-vector product: an item of the parallel loop is a group of outputs, each summed in 64 lanes."""
+    """A dot or matrix-vector product: an item of the parallel loop is a few groups of outputs, each summed in 64 lanes."""
 
     kind: ClassVar[str] = "vector-product"
     lanes: int = power("elements of a vector", LANES)
@@ -310,14 +310,18 @@ class VectorProduct(Schedule):
         "output",
         "neither",
     )
-    group: int = count("outputs of an item", 1, 4096)
+    group: int = count("outputs that are computed at a time", 1, 4096)
+    rounds: int = count("groups of an item, one after the other; 1 but along k", 1, LANES)
     depth: int = power("lanes of each output that stay in registers while rows go by, along outputs", LANES)
+    ahead: int = count("how far ahead elements of the matrix are asked for, along k; 0 if they are not", 0)
     grain: int = count("multiply-adds of a task")
 
     def broken(self) -> str | None:
         if self.lanes == 1:
             return "lanes is 1, and sums go by vectors. Give at least 2."
         if self.along != "k":
+            if self.rounds != 1 or self.ahead:
+                return "rounds and ahead are for vectors that run along k. Leave 1 and 0."
             return multiple("group", self.group, "lanes", self.lanes)
         return "along k all lanes of an output stay in registers. Leave depth 1." if self.depth != 1 else None
 

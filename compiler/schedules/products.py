@@ -42,6 +42,9 @@ STEPS = 2
 SHORT, MOST_SHORT_LEAVES, UNROLLED = 4, 3, 4
 #: Multiply-adds worth a task of a matrix-vector product.
 VECTOR_GRAIN = 65_536
+#: A line of a matrix that is read alone is asked for so many bytes ahead, where the matrix may lie in the last cache: what caches
+#: foresee is too near there. From memory it comes no faster.
+LINE_AHEAD = 2048
 
 #: Rows and columns of a tile of dots where there are 32 registers and where there are 16; with one row all go along B. Columns of
 #: a block of C, whose lines of B stay in L2 while rows pass by, and rows of one.
@@ -194,14 +197,19 @@ def vector_product(nest: ProductNest, machine: Target, fixed: Fixed) -> VectorPr
     lanes = fixed.get("lanes", machine.lanes(c.dtype.itemsize))
     along = fixed.get("along") or directions(c)[0]
     outputs, matrix = (c.m, c.lhs) if c.n == 1 else (c.n, c.rhs)
-    chains = machine.registers // 2
+    chains, rounds, ahead = machine.registers // 2, 1, 0
     if along == "k":  # the more lines are read at once, the faster they come
         sums = chains if matrix.is_computed else machine.registers * 7 // 8
         group, depth = fixed.get("group", max(1, sums // (LANES // lanes))), fixed.get("depth", 1)
+        if not machine.has_masks and hint(outputs) >= ITEMS * lanes:  # what follows the sums takes whole vectors
+            rounds = max(1, lanes // group)
+        if group == 1 and not matrix.is_computed and hint(outputs * c.k) * c.dtype.itemsize <= machine.l3 // 2:
+            ahead = LINE_AHEAD // c.dtype.itemsize
     else:  # long rows of the matrix are read in long runs
         depth = fixed.get("depth") or (1 if outputs >= 2 * chains * lanes else chains // 4)
         group = fixed.get("group", max(1, chains // depth) * lanes)
-    return VectorProduct(lanes, along, group, depth, fixed.get("grain", VECTOR_GRAIN))
+    rounds, ahead = fixed.get("rounds", rounds), fixed.get("ahead", ahead)
+    return VectorProduct(lanes, along, group, rounds, depth, ahead, fixed.get("grain", VECTOR_GRAIN))
 
 
 def directions(c: Contraction) -> list[str]:

@@ -139,7 +139,7 @@ class _Tiled:
 
 def _vector_call(c: Contraction, schedule: VectorProduct, masks: bool) -> KernelCall:
     """The outputs of M = 1 run over the columns of B, those of N = 1 over the rows of A."""
-    over_rows, group, along_k = c.n == 1, schedule.group, schedule.along == "k"
+    over_rows, item, along_k = c.n == 1, schedule.group * schedule.rounds, schedule.along == "k"
     p, x, outputs = (c.lhs, c.rhs, c.m) if over_rows else (c.rhs, c.lhs, c.n)
     leaves = [(leaf.row if over_rows else leaf.column) for leaf in c.leaves]
     over_k, across_k = ("row", "column") if over_rows else ("column", "row")  # the lines of P that run along k, or not
@@ -148,7 +148,7 @@ def _vector_call(c: Contraction, schedule: VectorProduct, masks: bool) -> Kernel
     epilogue = make_epilogue(c, leaves)
     spec = VectorSpec(c.dtype.mlir, schedule, masks, len(c.batch), epilogue, matrix, vector)
     source, names = vector_kernel(spec)
-    chunks, blocks = chunks_of(c.k), ceil_div(outputs, group)
+    chunks, blocks = chunks_of(c.k), ceil_div(outputs, item)
     numbers = {
         "blocks": blocks, "outputs": outputs, "k": c.k, "chunks": chunks,
         **{f"batch{r}": extent for r, extent in enumerate(c.batch)},
@@ -165,7 +165,7 @@ def _vector_call(c: Contraction, schedule: VectorProduct, masks: bool) -> Kernel
     operands = (*map(_operand, (*p.leaves, *x.leaves, *c.leaves)), *outputs_of)
     written = tuple(range(spec.first_leaf + len(leaves), len(operands)))
     n = c.batches * blocks
-    grain = minimum(n, maximum(1, schedule.grain // maximum(1, group * c.k)))
+    grain = minimum(n, maximum(1, schedule.grain // maximum(1, item * c.k)))
     return KernelCall(source, operands, in_order(names, numbers), n, grain, written, spec.scratch(c.k))
 
 

@@ -15,6 +15,7 @@ from functools import partial
 
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.lane_folds import chunks_of
+from flambeau.compiler.codegen.products.chains import LINE
 from flambeau.compiler.codegen.products.kernel import Epilogue, KernelEmitter
 from flambeau.compiler.codegen.products.prologue import Computer, Prologue
 from flambeau.compiler.codegen.reduce import MonoidFold
@@ -34,9 +35,9 @@ Load = Callable[..., Val]
 
 @dataclass(frozen=True)
 class VectorSpec:
-    """What text depends on. The outputs of a group are an item: along "k" those that share loads of x, otherwise those that a row
-    of lanes covers, of which `depth` rows stay in registers. `p` and `x` say how the matrix and the vector are computed, if
-    they are; the matrix then has lines along `unit`.
+    """What text depends on. The outputs of a group are computed at a time: along "k" those that share loads of x, otherwise those
+    that a row of lanes covers, of which `depth` rows stay in registers. An item is one group, along "k" one or several. `p` and
+    `x` say how the matrix and the vector are computed, if they are; the matrix then has lines along `unit`.
     """
 
     element: str
@@ -56,9 +57,14 @@ class VectorSpec:
         return self.schedule.group
 
     @property
+    def item(self) -> int:
+        """Outputs of an item of the parallel loop."""
+        return self.group * self.schedule.rounds
+
+    @property
     def pitch(self) -> int:
-        """Outputs from one row of scratch to the next, so that vectors hold those of a group."""
-        return 1 << (self.group - 1).bit_length() if self.unit == "k" else self.group
+        """Outputs from one row of scratch to the next, so that vectors hold those of an item."""
+        return 1 << (self.item - 1).bit_length() if self.unit == "k" else self.group
 
     @property
     def depth(self) -> int:
@@ -107,8 +113,8 @@ class _VectorWriter(KernelEmitter):
             if spec.x is None:
                 self.x0 = b.address(b.buffer(spec.first_x), self.offsets["x"], spec.element)
             self.y0 = b.mul(batch, d("outputs"))
-            self.o = b.mul(block, spec.group)
-            self.count = b.minimum(b.sub(d("outputs"), self.o), spec.group)
+            self.o = b.mul(block, spec.item)
+            self.count = b.minimum(b.sub(d("outputs"), self.o), spec.item)
             self.results = b.address(b.scratch, LANES * spec.pitch, spec.element)
             self._chunks()
         before = "".join(side.label for side in (spec.p, spec.x) if side)
@@ -163,7 +169,12 @@ class _VectorWriter(KernelEmitter):
             with b.loop(0, self.count, self._width()) as vs:
                 self._store(vs.index, self._width(), b.tail_mask(b.sub(self.count, vs.index), self._width()))
             return
-        with b.loop(0, self.count) as vs:
+        whole = b.const(0, "i64")
+        if spec.schedule.rounds > 1 and self._width() > 1:
+            whole = b.and_(self.count, -self._width())
+            with b.loop(0, whole, self._width()) as vs:
+                self._store(vs.index, self._width(), None)
+        with b.loop(whole, self.count) as vs:
             self._store(vs.index, 1, None)
 
     def _store(self, v: Val, lanes: int, mask: Val | None) -> None:
@@ -187,9 +198,20 @@ class _AlongK(_VectorWriter):
 
     def _chunk(self, start: Val, length: Val, place: Val) -> None:
         b, spec = self.b, self.spec
+        if spec.schedule.rounds == 1:
+            self._round(start, length, place, None)
+            return
+        with b.loop(0, self.count, spec.group) as rounds:
+            self._round(start, length, b.add(place, rounds.index), rounds.index)
+
+    def _round(self, start: Val, length: Val, place: Val, first: Val | None) -> None:
+        """The chunk's sums of one group, which begins at output `first` of the item."""
+        b, spec = self.b, self.spec
         vectors = LANES // spec.lanes
         last = b.sub(self.count, 1)
-        rows = [self._row(b.add(self.o, b.minimum(last, g)), start) for g in range(spec.group)]
+        at = lambda g: b.minimum(last, g if first is None else b.add(first, g))  # noqa: E731
+        self.lines = list[Val]()
+        rows = [self._row(b.add(self.o, at(g)), start) for g in range(spec.group)]
         if spec.x is None:
             x = self._in_memory(b.address(self.x0, start, spec.element))
         else:
@@ -210,11 +232,16 @@ class _AlongK(_VectorWriter):
         if spec.p is not None:
             return self._computed(spec.p, 0, o, start)
         row = b.mul(o, self.dim("p.output"))
-        return self._in_memory(b.address(self.p0, b.add(row, start), spec.element))
+        line = b.address(self.p0, b.add(row, start), spec.element)
+        self.lines.append(line)
+        return self._in_memory(line)
 
     def _step(self, rows: list[Load], x: Load, k: Val, lanes: list[Val]) -> list[Val]:
         """64 elements into the lanes of every output."""
-        vectors, lanes = LANES // self.spec.lanes, list(lanes)
+        vectors, lanes, ahead = LANES // self.spec.lanes, list(lanes), self.spec.schedule.ahead
+        for at in range(0, LANES if ahead else 0, LINE // storage_bytes(self.spec.element)):
+            for line in self.lines:
+                self.b.prefetch(line, self.b.add(k, ahead + at), self.spec.element)
         for v in range(vectors):
             lanes[v::vectors] = self._vector(rows, x, k, v, lanes[v::vectors], None)
         return lanes
@@ -231,24 +258,36 @@ class _AlongK(_VectorWriter):
 
     def _tail(self, rows: list[Load], x: Load, k: Val, left: Val, lanes: list[Val]) -> list[Val]:
         b, spec, vectors = self.b, self.spec, LANES // self.spec.lanes
+        lanes = list(lanes)
         if spec.masks:
-            lanes = list(lanes)
             for v in range(vectors):
                 there, so_far = b.cmp("gt", left, v * spec.lanes), lanes[v::vectors]
                 lanes[v::vectors] = b.if_else(
                     there, partial(self._vector, rows, x, k, v, so_far, left), partial(list[Val], so_far)
                 )
             return lanes
+        for v in range(vectors - 1):
+            there, so_far = b.cmp("ge", left, (v + 1) * spec.lanes), lanes[v::vectors]
+            lanes[v::vectors] = b.if_else(
+                there, partial(self._vector, rows, x, k, v, so_far, None), partial(list[Val], so_far)
+            )
+        rest = b.and_(left, spec.lanes - 1)
+        through_scratch = partial(self._rest, rows, x, k, b.sub(left, rest), left, lanes)
+        return b.if_else(b.cmp("eq", rest, 0), partial(list[Val], lanes), through_scratch)
+
+    def _rest(self, rows: list[Load], x: Load, k: Val, first: Val, end: Val, lanes: list[Val]) -> list[Val]:
+        """What is left of 64 elements and is no vector, one by one, from element `first` on: lanes go through scratch."""
+        b, spec = self.b, self.spec
         for i, lane in enumerate(lanes):
             b.store(lane, b.scratch, i * spec.lanes)
-        with b.loop(0, left) as ks:
+        with b.loop(first, end) as ks:
             at = b.add(k, ks.index)
             xs = x(at, 1, None)
             for g, row in enumerate(rows):
                 place = b.add(ks.index, g * LANES)
                 lane = b.load(b.scratch, place, spec.element)
                 b.store(b.fma(row(at, 1, None), xs, lane), b.scratch, place)
-        return [b.load(b.scratch, i * spec.lanes, spec.element, spec.lanes) for i in range(spec.group * vectors)]
+        return [b.load(b.scratch, i * spec.lanes, spec.element, spec.lanes) for i in range(len(lanes))]
 
 
 class _AlongOutputs(_VectorWriter):
