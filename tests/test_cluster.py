@@ -128,6 +128,28 @@ def test_reductions_over_other_axes_do_not_share_a_nest():
     assert len(clusters_of([op("sum", x, axes=(1,)), op("sum", x, axes=(0,))])) == 2
 
 
+def number_times_nests(*sizes):
+    """A number, which comes first, and for each size what it was multiplied into, and the sum of the tanh of that."""
+    b = GraphBuilder()
+    number = op("cast", b.input(Aval((), int64)), dtype=float32)
+    outputs = [number]
+    for n in sizes:
+        product = b.input(Aval((n,), float32)) * op("broadcast", op("reshape", number, shape=(1,)), shape=(n,))
+        outputs += [op("sum", op("tanh", product), axes=(0,)), product]
+    return outputs
+
+
+def test_a_number_that_one_row_reads_is_computed_by_its_nest():
+    assert len(clusters_of(number_times_nests(100)[1:])) == 1
+    assert computed(clusters_of(number_times_nests(100, 200)[1:]))[0] == [
+        "cast"
+    ]  # twice would be more work than reading it
+
+
+def test_a_number_that_is_handed_out_has_a_kernel_of_its_own():
+    assert ["cast"] in computed(clusters_of(number_times_nests(100)))
+
+
 def test_very_long_rows_are_not_walked_twice_by_one_thread():
     b = GraphBuilder()
     x = b.input(Aval((2, 1 << 17), float32))

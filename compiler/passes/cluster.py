@@ -92,6 +92,7 @@ class _Clustering:
                 self._enter(self.program.copy_group(value))
         self._repair_products()
         if self.fuse:
+            self._hand_numbers_over()
             self._leave_out(Producers(self.program, self.groups, self.group_of, self.max_ops).run())
             self._leave_out(Repeats(self.program, self.groups, self.group_of, self.max_ops).run())
         ordered = self._ordered()
@@ -285,6 +286,24 @@ class _Clustering:
             return False
         self._join(epilogue.number, reader, union)
         return True
+
+    def _hand_numbers_over(self) -> None:
+        """Have numbers computed by the group that reads them, if it is the only one: numbers come before all others, so that what
+        reads them alone may not have been there when they gathered."""
+        numbers = [n for n, g in self.groups.items() if g.is_scalar]
+        if not numbers:
+            return
+        readers: dict[int, set[int]] = {n: set() for n in numbers}
+        for number, group in self.groups.items():
+            for value in group.reads:
+                maker = self.group_of.get(value, number)
+                if maker != number and maker in readers:
+                    readers[maker].add(number)
+        handed_out = {self.group_of.get(v) for v in self.graph.outputs}
+        for number in numbers:
+            found = {self._current(n) for n in readers[number]}
+            if len(found) == 1 and number in self.groups and number not in handed_out:
+                self._try_join(number, found.pop())
 
     def _leave_out(self, emptied: set[int]) -> None:
         """Forget groups that nothing is left of."""

@@ -203,6 +203,47 @@ func.func @numbers(%x: tensor<f32>, %y: tensor<f64>) -> (tensor<f32>, tensor<f64
   return %0, %1 : tensor<f32>, tensor<f64>
 }
 
+// Numbers that one nest of a single row reads are computed there, although they came before all others; those that two read are not.
+// CHECK: loops cluster
+// CHECK: func.func @handed_over(
+// CHECK: "tape.cast"
+// CHECK: "tape.cast"
+// CHECK: "tape.tanh"
+// CHECK: "tape.sum"
+// CHECK: return
+// CHECK: loops cluster
+// CHECK: func.func @kept_apart_0(
+// CHECK: "tape.cast"
+// CHECK: return
+// CHECK: func.func @kept_apart_1(
+// CHECK: func.func @kept_apart_2(
+func.func @handed_over(%x: tensor<100xf32>, %a: tensor<i64>, %b: tensor<i64>) -> (tensor<f32>, tensor<100xf32>) {
+  %0 = "tape.cast"(%a) {dtype = f32} : (tensor<i64>) -> tensor<f32>
+  %1 = "tape.reshape"(%0) {shape = [1]} : (tensor<f32>) -> tensor<1xf32>
+  %2 = "tape.broadcast"(%1) {shape = [100]} : (tensor<1xf32>) -> tensor<100xf32>
+  %3 = "tape.mul"(%x, %2) : (tensor<100xf32>, tensor<100xf32>) -> tensor<100xf32>
+  %4 = "tape.cast"(%b) {dtype = f32} : (tensor<i64>) -> tensor<f32>
+  %5 = "tape.reshape"(%4) {shape = [1]} : (tensor<f32>) -> tensor<1xf32>
+  %6 = "tape.broadcast"(%5) {shape = [100]} : (tensor<1xf32>) -> tensor<100xf32>
+  %7 = "tape.add"(%3, %6) : (tensor<100xf32>, tensor<100xf32>) -> tensor<100xf32>
+  %8 = "tape.tanh"(%7) : (tensor<100xf32>) -> tensor<100xf32>
+  %9 = "tape.sum"(%8) {axes = [0]} : (tensor<100xf32>) -> tensor<f32>
+  %10 = "tape.mul"(%8, %2) : (tensor<100xf32>, tensor<100xf32>) -> tensor<100xf32>
+  return %9, %10 : tensor<f32>, tensor<100xf32>
+}
+
+func.func @kept_apart(%x: tensor<100xf32>, %y: tensor<200xf32>, %a: tensor<i64>) -> (tensor<f32>, tensor<f32>) {
+  %0 = "tape.cast"(%a) {dtype = f32} : (tensor<i64>) -> tensor<f32>
+  %1 = "tape.reshape"(%0) {shape = [1]} : (tensor<f32>) -> tensor<1xf32>
+  %2 = "tape.broadcast"(%1) {shape = [100]} : (tensor<1xf32>) -> tensor<100xf32>
+  %3 = "tape.mul"(%x, %2) : (tensor<100xf32>, tensor<100xf32>) -> tensor<100xf32>
+  %4 = "tape.sum"(%3) {axes = [0]} : (tensor<100xf32>) -> tensor<f32>
+  %5 = "tape.broadcast"(%1) {shape = [200]} : (tensor<1xf32>) -> tensor<200xf32>
+  %6 = "tape.mul"(%y, %5) : (tensor<200xf32>, tensor<200xf32>) -> tensor<200xf32>
+  %7 = "tape.sum"(%6) {axes = [0]} : (tensor<200xf32>) -> tensor<f32>
+  return %4, %7 : tensor<f32>, tensor<f32>
+}
+
 // An op that may fail is computed although nobody reads it; its result is an output of its cluster.
 // CHECK: func.func @unread_failure
 // CHECK: %[[Q:.*]] = "tape.int_div"
