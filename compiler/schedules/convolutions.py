@@ -6,7 +6,7 @@ never a bit, and they never depend on the number of threads. Next: `products.py`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -20,12 +20,15 @@ from flambeau.dialects.size import Int, Size, ceil_div, maximum, minimum, repr_o
 
 #: Rows of C that share a panel, at most: where A is packed, a k-block of so many rows stays in L2.
 MOST_ROWS = 512
-#: Rows and vectors of the register tile, where there are 32 registers and where there are 16. (Four rows of three vectors, as
-#: products have them there, are one register too many beside what says where columns lie.)
-WIDE, NARROW = (8, 3), (6, 2)
+#: Rows and vectors of the register tile, where there are 32 registers and where there are 16: of the latter that which computes
+#: least beyond C's borders; the first one where rows are places.
+WIDE, NARROW = (8, 3), ((6, 2), (4, 3))
 #: Tiles of a kernel where registers are many; what it takes to copy a vector of a line across cache lines, in multiply-adds of
 #: vectors. (To transpose a square takes as many shuffles of each of its vectors as the number of these has bits, two each.)
 OF_A_COPY = 8
+#: What places take beside: to bring a vector of results from sums in scratch to C, to transpose it not counted, and to read another
+#: line of a map; elements of a line. (Measured where a store under a mask takes long; elsewhere they were counted without.)
+OF_A_RESULT, OF_A_LINE, LINE = 8, 1.5, 16
 #: What a panel takes beside its columns, in vectors of these: the tiles along it read all of A once more.
 OF_A_PANEL = 0.06
 TILES = ((8, 3), (6, 4), (14, 2))
@@ -106,7 +109,18 @@ def _cost_of_places(c: ConvolutionOperands, lanes: int, machine: Target) -> int:
     height, vectors = _tile(c, c.pixels, c.rows, lanes, machine, True)
     rows = ceil_div(int(c.pixels), height) * height * int(c.images)
     columns = ceil_div(int(c.rows), vectors * lanes) * vectors * lanes
-    return int(rows * columns) + int(c.rows) * (OF_A_COPY + 2 * (lanes.bit_length() - 1)) // 2
+    cost = int(rows * columns) + int(c.rows) * (OF_A_COPY + 2 * (lanes.bit_length() - 1)) // 2
+    return cost if machine.has_masks else cost + _beside_places(c, height, vectors, lanes)
+
+
+def _beside_places(c: ConvolutionOperands, height: int, vectors: int, lanes: int) -> int:
+    """The same of all else: results, which are turned after all of k, margins, and lines of maps, of which places a stride apart
+    use less and share fewer, and which taps of a row share."""
+    results = int(c.pixels * c.images * c.rows) * (OF_A_RESULT + 2 * (lanes.bit_length() - 1))
+    copied, last = margins(c) * OF_A_COPY, c.axes[-1]
+    lines = last.stride * (1 + height * last.stride / LINE) / int(last.w)
+    tiles = ceil_div(int(c.pixels), height) * int(c.images) * ceil_div(int(c.rows), vectors * lanes)
+    return (results + copied) // max(1, int(c.k)) + int(tiles * lines * OF_A_LINE * lanes)
 
 
 def _cost_of_patches(c: ConvolutionOperands, lanes: int, machine: Target) -> int:
@@ -139,15 +153,22 @@ def _tile(
 ) -> tuple[int, int]:
     """Rows and vectors of the register tile: where rows and columns are few, that which computes least beyond. So have
     phases columns, which may fill fewer vectors better."""
-    fixed = isinstance(rows, Size) or isinstance(columns, Size) or not (c.gives == "w" or turned)
-    if machine.registers < 32 or fixed:
-        most, wide = WIDE if machine.registers >= 32 else NARROW
-        if c.phases > 1 and not isinstance(columns, Size):
-            wide = min(range(2, wide + 1), key=lambda v: ceil_div(columns, v * lanes) * (v + OF_A_PANEL))
-        return rows if not isinstance(rows, Size) and rows < most else most, _vectors(columns, lanes, wide)
-    tiles = TILES if c.gives == "w" else OF_PLACES
-    fitting: list[tuple[Any, int]] = [(min(rows, height), _vectors(columns, lanes, wide)) for height, wide in tiles]
+    known = not (isinstance(rows, Size) or isinstance(columns, Size))
+    if machine.registers < 32:
+        tiles: Sequence[tuple[int, int]] = NARROW if known and not (turned and c.gives == "y") else NARROW[:1]
+    else:
+        tiles = (TILES if c.gives == "w" else OF_PLACES) if known and (c.gives == "w" or turned) else (WIDE,)
+    if c.phases > 1 and known:
+        tiles = [(most, _of_phases(columns, lanes, wide)) for most, wide in tiles] if len(tiles) == 1 else tiles
+    fitting = [(most if isinstance(rows, Size) else min(rows, most), _vectors(columns, lanes, v)) for most, v in tiles]
+    if not known:
+        return fitting[0]
     return min(fitting, key=lambda t: ceil_div(rows, t[0]) * t[0] * ceil_div(columns, lanes * t[1]) * t[1])
+
+
+def _of_phases(columns: Int, lanes: int, wide: int) -> int:
+    """Vectors of a phase's columns, so many at most: those which compute least beyond."""
+    return min(range(2, wide + 1), key=lambda v: ceil_div(columns, v * lanes) * (v + OF_A_PANEL))
 
 
 def _narrows(c: ConvolutionOperands, columns: Int, lanes: int, vectors: int) -> bool:

@@ -55,8 +55,9 @@ class _BlocksWriter(ConvTiles):
         self.a0 = b.address(b.buffer(0), a0, spec.element)
         b0 = b.address(b.buffer(1), b.mul(group, d("b.group")), spec.element)
         patches = (JoinedPatches if spec.joined else Patches)(
-            b, spec.element, spec.lanes, spec.step, geometry, b0, self.region("lines"), self.region("runs"), spec.ahead
-        )
+            b, spec.element, spec.lanes, spec.step, geometry, b0, self.region("lines"), self.region("runs"), spec.ahead,
+            not spec.masks and (spec.gives != "w" or spec.turned),
+        )  # fmt: skip
         of_rows, of_columns = patches, patches
         if spec.gives == "w":
             of_rows, of_columns = (patches, self._maps()) if spec.turned else (self._maps(), patches)
@@ -120,8 +121,9 @@ class _BlocksWriter(ConvTiles):
         one, zero, size = b.const(1, "i64"), b.const(0, "i64"), d("a.row")
         geometry = Geometry([size], [one], size, d("a.image"), d("images"), [one], [zero], [zero], [one], [size])
         return Patches(
-            b, spec.element, spec.lanes, 1, geometry, self.a0, self.region("a.lines"), self.region("a.runs"), spec.ahead
-        )
+            b, spec.element, spec.lanes, 1, geometry, self.a0, self.region("a.lines"), self.region("a.runs"), spec.ahead,
+            not spec.masks and not spec.turned,
+        )  # fmt: skip
 
     def _fill_rows(self, lines: Patches, k: Val, m0: Val, m1: Val) -> RowSource:
         """Where tiles of w read A from `k` on: a block of scratch that is filled now."""

@@ -63,15 +63,15 @@ def _emit_tiles(nest: OwnNest, schedule: kinds.Convolution, target: Target) -> P
     c = read(nest.graph)
     by_places = c.gives == "y" and schedule.turned
     made = _ByInput if c.gives == "x" else _ByPlaces if by_places else _Tiles
-    return made(c, nest.graph, schedule).parts()
+    return made(c, nest.graph, schedule, target.has_masks).parts()
 
 
 def _emit_direct(nest: OwnNest, schedule: kinds.Direct, target: Target) -> Parts:
-    return _Direct(read(nest.graph), nest.graph, schedule).parts()
+    return _Direct(read(nest.graph), nest.graph, schedule, target.has_masks).parts()
 
 
 def _emit_channels(nest: OwnNest, schedule: kinds.DirectWeight, target: Target) -> Parts:
-    return _ChannelsCall(read(nest.graph), nest.graph, schedule).parts()
+    return _ChannelsCall(read(nest.graph), nest.graph, schedule, target.has_masks).parts()
 
 
 class _Kernel(NamedTuple):
@@ -92,6 +92,7 @@ class _ConvolutionCall:
     c: ConvolutionOperands
     graph: Graph
     schedule: Any
+    masks: bool  # the machine has masked loads and stores
     temps: list[Int] = field(default_factory=list)
 
     def kernel(self, epilogue: Epilogue, accumulator: int | None) -> _Kernel:
@@ -167,7 +168,7 @@ class _Tiles(_ConvolutionCall):
         apart = c.axes[-1].stride
         spec = ConvSpec(
             c.dtype.mlir, schedule, epilogue, accumulator, c.gives, len(c.axes), step if step <= 2 else 0, c.phases > 1,
-            apart if apart <= 2 and c.phases > 1 else 0, _are_joined(c),
+            apart if apart <= 2 and c.phases > 1 else 0, _are_joined(c), self.masks,
         )  # fmt: skip
         source, names = convolution_kernel(spec)
         rows, columns = convolutions.extents(c, schedule.turned)
@@ -288,7 +289,7 @@ class _ByPlaces(_Tiles):
     def kernel(self, epilogue: Epilogue, accumulator: int | None) -> _Kernel:
         c, schedule = self.c, self.schedule
         self.spec = spec = ConvSpec(
-            c.dtype.mlir, schedule, epilogue, accumulator, c.gives, len(c.axes), 0, False, 0, False
+            c.dtype.mlir, schedule, epilogue, accumulator, c.gives, len(c.axes), 0, False, 0, False, self.masks
         )  # fmt: skip
         source, names = places_kernel(spec)
         m_blocks, n_blocks = ceil_div(c.pixels, schedule.m_block), ceil_div(c.rows, schedule.n_block)
@@ -359,7 +360,10 @@ class _Direct(_ConvolutionCall):
             return _Kernel(source, names, numbers, items, work, spec.scratch)
         single = not isinstance(channels, Size) and channels == 1
         narrow = direct.is_narrow(columns, width, size1, schedule.lanes)
-        plain = DirectSpec(c.dtype.mlir, schedule, epilogue, accumulator, rows, columns, int(axes[1].w), single, narrow)
+        whole = not self.masks and not isinstance(width, Size) and width % (schedule.lanes * columns.results) == 0
+        plain = DirectSpec(
+            c.dtype.mlir, schedule, epilogue, accumulator, rows, columns, int(axes[1].w), single, narrow, whole
+        )  # fmt: skip
         source, names = direct_kernel(plain, label)
         work = schedule.band * rows.results * ceil_div(width, schedule.lanes) * c.k
         return _Kernel(

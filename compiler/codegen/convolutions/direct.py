@@ -35,6 +35,7 @@ class DirectSpec:
     width: int  # of the kernel
     single: bool
     narrow: bool
+    whole: bool  # vectors of results end where rows do, and stores under masks take long
 
     sums = 2  # the buffer of the results: after A and B
 
@@ -265,7 +266,7 @@ class _DirectWriter(KernelEmitter):
         for v, x in enumerate(vectors):
             begin = b.add(column, v * spec.lanes)
             mask = None
-            if tile.masks is not None:
+            if tile.masks is not None and not spec.whole:
                 mask = b.tail_mask(b.maximum(b.sub(d("width"), begin), 0), spec.lanes)
             pixel = b.add(b.mul(row, d("width")), begin)
             index = b.add(self.first, pixel)

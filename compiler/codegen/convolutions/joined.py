@@ -13,9 +13,6 @@ from collections.abc import Sequence
 from flambeau.compiler.codegen.convolutions.patches import Patches, advanced, coordinates
 from flambeau.compiler.codegen.emitter import Val
 
-#: Channels that are copied for one tap after the other: what a tap reads of them stays near until the next one does.
-_CHANNELS = 8
-
 
 class JoinedPatches(Patches):
     """Copies from maps with two and more axes, whose last two have steps of 1; the last one has as many places as the map has.
@@ -90,26 +87,13 @@ class JoinedPatches(Patches):
     ) -> None:
         """A vector of all lines, tap by tap. It meets the first tap at `near`: along the last two axes these are vectors of
         coordinates, and so are extents."""
-        b, g, lanes = self.b, self.geometry, self.lanes
-        taps = b.const(1, "i64")
-        for extent in g.taps:
-            taps = b.mul(taps, extent)
-        taps = b.maximum(taps, 1)
-        with b.loop(0, count, b.mul(taps, _CHANNELS)) as cs:
-            end = b.minimum(b.add(cs.index, b.mul(taps, _CHANNELS)), count)
-            with b.loop(cs.index, b.minimum(b.add(cs.index, taps), end)) as ts:
-                distance, *shifts = self._get(self.lines, b.add(first, ts.index), self.line_words(g.rank))
-                mask = b.const(True, "i1", lanes)
-                for x, shift, n in zip(near, shifts, sizes, strict=True):
-                    shift = shift if x.type == shift.type else b.truncate(shift, x.type)
-                    mask = b.and_(mask, self._is_inside(b.add(x, shift), n))
-                self._copy_channels(b.place(source, distance, self.element), mask, (ts.index, end, taps), target, pitch)
+        b = self.b
 
-    def _copy_channels(self, line: Val, mask: Val, lines: tuple[Val, Val, Val], target: Val, pitch: int) -> None:
-        """The vectors of one tap, which every so manieth line is of."""
-        b, g = self.b, self.geometry
-        with b.loop(*lines, carried=[b.const(0, "i64")]) as ks:
-            at = b.place(line, ks.args[0], self.element)
-            b.prefetch(at, b.const(self.ahead, "i64"), self.element)
-            b.store(b.load(at, 0, self.element, self.lanes, mask), target, b.mul(ks.index, pitch))
-            ks.carry([b.add(ks.args[0], g.channel)])
+        def masks_of(shifts: Sequence[Val]) -> list[Val]:
+            mask = b.const(True, "i1", self.lanes)
+            for x, shift, n in zip(near, shifts, sizes, strict=True):
+                shift = shift if x.type == shift.type else b.truncate(shift, x.type)
+                mask = b.and_(mask, self._is_inside(b.add(x, shift), n))
+            return [mask]
+
+        self._copy_by_taps(first, count, source, masks_of, target, pitch)

@@ -18,6 +18,8 @@ from flambeau.compiler.codegen.emitter import Emitter, Val
 _OUTSIDE = -(1 << 30)
 #: Lines that are copied per round.
 _UNROLLED = 4
+#: Channels that are copied for one tap after the other: what a tap reads of them stays near until the next one does.
+_CHANNELS = 8
 
 
 class Geometry(NamedTuple):
@@ -77,7 +79,8 @@ def advanced(b: Emitter, at: Sequence[Val], extents: Sequence[Val], by: Val | in
 @dataclass(frozen=True)
 class Patches:
     """Copies from the map at `source`. `step` is that along the last axis, 1 or 2; 0: any. `lines` and `runs` are the tables in
-    scratch. So many elements `ahead` of what is copied are asked for: what follows on short lines, caches do not foresee."""
+    scratch. So many elements `ahead` of what is copied are asked for: what follows on short lines, caches do not foresee.
+    `by_taps`: masks are made once per tap and serve several channels, as is worth it where making them takes long."""
 
     b: Emitter
     element: str
@@ -88,6 +91,7 @@ class Patches:
     lines: Val
     runs: Val
     ahead: int
+    by_taps: bool
 
     @staticmethod
     def line_words(rank: int) -> int:
@@ -226,6 +230,10 @@ class Patches:
         """A vector of all lines, of which some elements are outside along the last axis alone, where its first place is `at`."""
         b, words = self.b, self.line_words(self.geometry.rank)
         places = self._places(b.truncate(at, "i32"))
+        if self.by_taps and self.step:
+            near = lambda shifts: self._masks([b.add(x, b.truncate(shifts[-1], "i32")) for x in places])  # noqa: E731
+            self._copy_by_taps(first, count, source, near, target, pitch)
+            return []
 
         def copy(k: Val) -> None:
             word = b.mul(b.add(first, k), words)
@@ -248,14 +256,56 @@ class Patches:
     ) -> list[Val]:
         """A vector of all lines, of which some elements are outside of the map. `at`: the coordinates of its first place."""
         b, g = self.b, self.geometry
+        if self.by_taps and self.step:
+            near = lambda shifts: self._masks(self._places(b.truncate(self._last(at, shifts), "i32")))  # noqa: E731
+            self._copy_by_taps(first, count, source, near, target, pitch)
+            return []
         with b.loop(0, count) as ks:
             distance, *shifts = self._get(self.lines, b.add(first, ks.index), self.line_words(g.rank))
-            *outer, last = (b.add(x, shift) for x, shift in zip(at, shifts, strict=True))
-            for x, n in zip(outer, g.sizes[:-1], strict=True):
-                last = b.select(self._is_inside(x, n), last, b.const(_OUTSIDE, "i64"))
+            last = self._last(at, shifts)
             line, to = b.place(source, distance, self.element), b.mul(ks.index, pitch)
             b.store(self._read_partly(line, self._places(b.truncate(last, "i32"))), target, to)
         return []
+
+    def _copy_by_taps(
+        self,
+        first: Val,
+        count: Val,
+        source: Val,
+        masks_of: Callable[[Sequence[Val]], list[Val]],
+        target: Val,
+        pitch: int,
+    ) -> None:
+        """A vector of all lines, tap by tap, each under the masks that are made of its shifts."""
+        b, g = self.b, self.geometry
+        taps = b.const(1, "i64")
+        for extent in g.taps:
+            taps = b.mul(taps, extent)
+        taps = b.maximum(taps, 1)
+        with b.loop(0, count, b.mul(taps, _CHANNELS)) as cs:
+            end = b.minimum(b.add(cs.index, b.mul(taps, _CHANNELS)), count)
+            with b.loop(cs.index, b.minimum(b.add(cs.index, taps), end)) as ts:
+                distance, *shifts = self._get(self.lines, b.add(first, ts.index), self.line_words(g.rank))
+                masks = masks_of(shifts)
+                line, lines = b.place(source, distance, self.element), (ts.index, end, taps)
+                self._copy_channels(line, masks, lines, target, pitch)
+
+    def _copy_channels(self, line: Val, masks: list[Val], lines: tuple[Val, Val, Val], target: Val, pitch: int) -> None:
+        """The vectors of one tap, which every so manieth line is of."""
+        b, g = self.b, self.geometry
+        with b.loop(*lines, carried=[b.const(0, "i64")]) as ks:
+            at = b.place(line, ks.args[0], self.element)
+            b.prefetch(at, b.const(self.ahead, "i64"), self.element)
+            b.store(self._read_under(at, masks), target, b.mul(ks.index, pitch))
+            ks.carry([b.add(ks.args[0], g.channel)])
+
+    def _last(self, at: Sequence[Val], shifts: Sequence[Val]) -> Val:
+        """Where a tap meets the last axis; nowhere, if outside along another one."""
+        b = self.b
+        *outer, last = (b.add(x, shift) for x, shift in zip(at, shifts, strict=True))
+        for x, n in zip(outer, self.geometry.sizes[:-1], strict=True):
+            last = b.select(self._is_inside(x, n), last, b.const(_OUTSIDE, "i64"))
+        return last
 
     def _is_inside(self, x: Val, size: Val) -> Val:
         """Whether coordinates are not negative and less than the extent: one comparison of numbers without a sign."""
@@ -272,11 +322,19 @@ class Patches:
 
     def _read_partly(self, line: Val, places: list[Val]) -> Val:
         """A vector whose elements are at these coordinates of the last axis, zeros outside of the map."""
-        b, lanes, step = self.b, self.lanes, self.geometry.steps[-1]
-        size = b.splat(b.truncate(self.geometry.sizes[-1], "i32"), lanes)
-        masks = [self._is_inside(at, size) for at in places]
+        b, lanes, masks = self.b, self.lanes, self._masks(places)
         if not self.step:
-            return b.gather(line, b.mul(b.iota(lanes), step), self.element, masks[0])
+            return b.gather(line, b.mul(b.iota(lanes), self.geometry.steps[-1]), self.element, masks[0])
+        return self._read_under(line, masks)
+
+    def _masks(self, places: list[Val]) -> list[Val]:
+        """Which of these coordinates are inside of the last axis."""
+        size = self.b.splat(self.b.truncate(self.geometry.sizes[-1], "i32"), self.lanes)
+        return [self._is_inside(at, size) for at in places]
+
+    def _read_under(self, line: Val, masks: list[Val]) -> Val:
+        """A vector of neighbours, or of every second one, of which some are outside."""
+        b, lanes = self.b, self.lanes
         parts = [b.load(line, 0, self.element, lanes, masks[0])]
         parts += [self._load_after(line, k * lanes, mask) for k, mask in enumerate(masks) if k]
         return parts[0] if len(parts) == 1 else b.shuffle(parts[0], parts[1], range(0, 2 * lanes, 2))

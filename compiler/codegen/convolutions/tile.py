@@ -30,7 +30,8 @@ _RUN = 4
 class ConvSpec(TileText):
     """What text of convolutions depends on. `gives` is the tensor that is computed, `rank` counts its spatial axes; neighbours
     along the last one meet places a `step` apart (0: any); `phased`: x with a stride, whose neighbours in a phase lie `apart`
-    elements from each other (0: any); `joined`: rows of places are as long as those of the map (`joined.py`)."""
+    elements from each other (0: any); `joined`: rows of places are as long as those of the map (`joined.py`); `masks`: the machine
+    has masked loads and stores."""
 
     schedule: Convolution
     gives: str
@@ -39,6 +40,7 @@ class ConvSpec(TileText):
     phased: bool
     apart: int
     joined: bool
+    masks: bool
 
     @property
     def turned(self) -> bool:
@@ -189,7 +191,8 @@ class ConvTiles(Chains):
             length = b.minimum(b.sub(columns.width, done), b.sub(self.dim("pitch"), place))
             with b.loop(0, rows) as rs, b.loop(0, length, spec.lanes) as vs:
                 row, pixel = b.add(m, rs.index), b.add(place, vs.index)
-                mask = b.tail_mask(b.sub(length, vs.index), spec.lanes)
+                count = b.sub(length, vs.index)
+                mask = b.tail_mask(count, spec.lanes)
                 index = b.add(self._row_start(row, image), pixel)
                 at = b.add(b.mul(rs.index, spec.columns), b.add(done, vs.index))
                 x = b.load(self.region("tile"), at, spec.element, spec.lanes, mask)
@@ -202,7 +205,7 @@ class ConvTiles(Chains):
                 self.finish_vector(
                     x,
                     lambda buffer: b.load(buffer, index, spec.element, spec.lanes, mask),
-                    lambda y, buffer: b.store(y, buffer, index, mask),
+                    lambda y, buffer: self.store_tail(y, buffer, index, count, mask, spec.masks),
                     load,
                 )
             return [b.add(done, length), b.add(image, 1), zero]
@@ -236,7 +239,8 @@ class ConvTiles(Chains):
                 transposed(b, [b.load(self._sums(m, column), 0, spec.element, lanes) for m in lines])
             ):
                 b.store(x, square, i * lanes)
-            mask = b.tail_mask(b.sub(m1, ms.index), lanes)
+            count = b.sub(m1, ms.index)
+            mask = b.tail_mask(count, lanes)
             with b.loop(0, b.minimum(b.sub(n1, ns.index), lanes)) as rs:
                 row = b.add(ns.index, rs.index)
 
@@ -248,7 +252,7 @@ class ConvTiles(Chains):
                 x = b.load(square, b.mul(rs.index, lanes), spec.element, lanes)
                 index = b.add(self._row_start(row, start_of), ms.index)
                 for k, y in enumerate(spec.epilogue.apply(b, x, load)):
-                    b.store(y, b.buffer(position + k), index, mask)
+                    self.store_tail(y, b.buffer(position + k), index, count, mask, spec.masks)
 
     # ---- columns that lie apart ----------------------------------------------------------------------------
 
@@ -313,9 +317,9 @@ class ConvTiles(Chains):
     def _store_apart(self, x: Val, buffer: Val, index: Val, count: Val) -> None:
         b, lanes = self.b, self.spec.lanes
         if self.spec.apart == 2:
-            b.store_every_second(x, buffer, index, count)
+            b.store_every_second(x, buffer, index, count, self.spec.masks)
         elif self.spec.apart == 1:
-            b.store(x, buffer, index, b.tail_mask(count, lanes))
+            self.store_tail(x, buffer, index, count, b.tail_mask(count, lanes), self.spec.masks)
         else:
             b.scatter(x, buffer, b.add(b.mul(b.iota(lanes), self.dims("step")[-1]), index), b.tail_mask(count, lanes))
 

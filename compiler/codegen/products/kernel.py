@@ -131,6 +131,20 @@ class KernelEmitter:
             return b.load(pointer, first, leaf.element)
         return b.gather(pointer, b.add(first, b.mul(b.iota(lanes), stride)), leaf.element, mask)
 
+    def store_tail(self, x: Val, buffer: Val, index: Val, count: Val, mask: Val | None, masks: bool) -> None:
+        """Write the first `count` lanes, of which `mask` (None: all) says the same. Where the machine has no `masks`, a store under
+        one takes as long as a dozen others: a vector that is whole goes without."""
+        b = self.b
+        if masks or mask is None:
+            b.store(x, buffer, index, mask)
+            return
+
+        def write(under: Val | None) -> list[Val]:
+            b.store(x, buffer, index, under)
+            return []
+
+        b.if_else(b.cmp("ge", count, x.lanes), lambda: write(None), lambda: write(mask))
+
     def store_results(
         self,
         epilogue: Epilogue,
