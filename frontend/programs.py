@@ -213,7 +213,7 @@ class _Compiling(recorder.Context, ContextDecorator):
 
     def enter(self) -> None:
         recorder.flush()
-        recorder.clear()
+        recorder.clear(False)
         _options.append(self)
 
     def leave(self) -> None:
@@ -222,7 +222,7 @@ class _Compiling(recorder.Context, ContextDecorator):
         try:
             recorder.flush()
         finally:
-            recorder.clear()
+            recorder.clear(False)
             _options.remove(self)
 
 

@@ -167,7 +167,7 @@ be replaced at any time; `runs` and `ns` count.
   the same nesting with its tensors changed, `tree_changed(change, tree)`: with all leaves changed
 - `set_slot(name, callable) -> what was there`: operators, named nb_add ... nb_inplace_add ... mp_subscript, lt ... ge
 - `set_hooks(**hooks) -> those before`, `set_limits(max_ops=, soft_ops=, max_bytes=, max_states=, max_ns=, soft_ns=,
-  max_programs=, max_types=, soft_backwards=)`, `set_shadow(flag)`, `stats()`, `clear()`
+  max_programs=, max_types=, soft_backwards=)`, `set_shadow(flag)`, `stats()`, `clear(counters=True)`
 - for recording a call without consequences: `capture_begin()` flushes; then this thread's trace does not run until
   `capture_open()` (who needs a value gets RuntimeError, and `capture_read()` says where that was: (file, line), () if unknown,
   or None), and `capture_end()` drops what has not run and undoes every change of what existed before: storage, versions,

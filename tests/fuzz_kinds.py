@@ -1,7 +1,7 @@
 """The kinds of random programs that the fuzzer draws from, by name.
 
 `kinds` gives those asked for, `surroundings` what none may notice. Next: `fuzz_programs.py`, `fuzz_calls.py`,
-`fuzz_samples.py`, `fuzz_functions.py` and `fuzz_sweeps.py`, which have them, and `fuzz.py`, which runs them.
+`fuzz_samples.py`, `fuzz_functions.py`, `fuzz_sweeps.py` and `fuzz_upsets.py`, which have them, and `fuzz.py`, which runs them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import fuzz_mutations
 import fuzz_programs
 import fuzz_samples
 import fuzz_sweeps
+import fuzz_upsets
 from flambeau.runtime import _binding as runtime
 from fuzz_programs import Kind
 
@@ -26,6 +27,7 @@ EVERY: dict[str, Kind] = (
     | fuzz_functions.KINDS
     | fuzz_mutations.KINDS
     | fuzz_sweeps.KINDS
+    | fuzz_upsets.KINDS
     | BESIDE_PYTORCH
 )
 

@@ -228,3 +228,13 @@ def test_defaults_are_checked_once_and_follow_the_environment(monkeypatch, tmp_p
     monkeypatch.setenv("FLAMBEAU_COMPILE", "sometimes")
     with pytest.raises(ValueError, match="FLAMBEAU_COMPILE is 'sometimes'"):
         Options.from_environment()
+
+
+def test_other_options_for_a_while_leave_what_explain_counted():
+    before = fb.explain()
+    x = fb.ones(3)
+    with fb.compiler_options(mode="off"):
+        (x.sin() + 1).tolist()
+    after = fb.explain()
+    assert after.hits + after.misses >= before.hits + before.misses + 3
+    assert after.flushes > before.flushes

@@ -164,3 +164,46 @@ def test_a_step_that_is_interrupted_while_it_is_recorded_for_the_first_time_happ
             begin()
             counts[steps.interrupt(chance.randrange(1, lines), folders)] += 1
         assert counts[False] and counts[True] and not counts[None], counts
+
+
+def test_a_gradient_that_two_dropped_calls_made_is_none(mode):
+    """The second, whose gradients have gradients, replaced what the first made: neither was computed."""
+    x = fb.tensor([1.0, 2.0], requires_grad=True)
+    y = (x * x * x).sum()
+    fb.flush()
+    for before in (None, [3.0, 12.0]):
+        if before:
+            y.backward(retain_graph=True)
+            fb.flush()
+        _binding._refuse_memory(1)
+        y.backward(retain_graph=True)
+        y.backward(create_graph=True)
+        with pytest.raises(fb.OutOfMemory):
+            fb.flush()
+        assert x.grad is None if before is None else x.grad.tolist() == before
+    y.backward(create_graph=True)
+    assert x.grad.tolist() == [6.0, 24.0]
+    fb.flush()
+    _binding._refuse_memory(1)
+    y.backward(create_graph=True)  # two, of which each replaces the one before
+    y.backward(create_graph=True)
+    with pytest.raises(fb.OutOfMemory):
+        fb.flush()
+    assert x.grad.tolist() == [6.0, 24.0]
+
+
+def test_memory_that_ran_out_names_the_line(mode):
+    """Whatever ran the trace: call by call, op by op, as one program; and when the value is read later."""
+    x = fb.ones(300, 300)
+    fb.flush()
+    for _ in range(4):
+        _binding._refuse_memory(1)
+        y = x.sin() @ x
+        with pytest.raises(fb.OutOfMemory) as told:
+            fb.flush()
+        line = told.traceback[0].lineno + 1
+        notes = "\n".join(told.value.__notes__)
+        assert f"run at {__file__}:{line}" in notes and "recorded " in notes
+        with pytest.raises(fb.OutOfMemory, match=f"run at .*:{line}"):
+            y.tolist()
+        (x.sin() @ x).tolist()

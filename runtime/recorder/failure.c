@@ -13,9 +13,30 @@ static PyObject *fetch_error(void) {
   return value;
 }
 
-/* (class, args), without the traceback and the frames behind it. */
+/* What it says, with the lines that its notes have; NULL, without an exception, where it says no text or has no notes.
+ */
+static PyObject *text_with_notes(PyObject *error, PyObject *args) {
+  PyObject *notes = PyObject_GetAttrString(error, "__notes__"), *made = NULL;
+  if (notes && PyList_Check(notes) && args && PyTuple_GET_SIZE(args) == 1 &&
+      PyUnicode_Check(PyTuple_GET_ITEM(args, 0))) {
+    PyObject *end = PyUnicode_FromString("\n"), *lines = end ? PyUnicode_Join(end, notes) : NULL;
+    PyObject *text = lines ? PyUnicode_FromFormat("%U\n%U", PyTuple_GET_ITEM(args, 0), lines) : NULL;
+    made = text ? PyTuple_Pack(1, text) : NULL;
+    Py_XDECREF(end);
+    Py_XDECREF(lines);
+    Py_XDECREF(text);
+  }
+  Py_XDECREF(notes);
+  PyErr_Clear();
+  return made;
+}
+
+/* (class, args), without the traceback and the frames behind it; lines that notes name are in the text then. */
 static PyObject *summary_of(PyObject *error) {
   PyObject *args = PyObject_GetAttrString(error, "args");
+  PyObject *told = text_with_notes(error, args);
+  if (told)
+    Py_XSETREF(args, told);
   PyObject *made = args ? PyTuple_Pack(2, (PyObject *)Py_TYPE(error), args) : NULL;
   Py_XDECREF(args);
   return made;
@@ -184,8 +205,12 @@ static bool began_as_gradient(const fb_recorder *rec, const uint32_t *previous, 
   return false;
 }
 
-/* Leaves do not keep a gradient that was never computed: where there was none there is none. */
+/* Leaves do not keep a gradient that was never computed: where there was none there is none. The journal may put one
+ * back that a later backward() had replaced: it knows it by its mark. */
 static void drop_gradients(fb_recorder *rec, const uint32_t *previous) {
+  for (uint32_t s = 0; previous && rec->n_backwards && s < rec->n_slots; s++)
+    if (rec->owner[s] && !rec->owner[s]->buffer)
+      rec->owner[s]->lost_gradient = began_as_gradient(rec, previous, s);
   for (uint32_t i = 0; previous && i < rec->n_leaves; i++) {
     fb_leaf *leaf = rec->leaves[i].anchor->leaf;
     const fb_cell *c = leaf && leaf->grad ? ((fb_tensor *)leaf->grad)->cell : NULL;
@@ -215,6 +240,35 @@ static PyObject *as_out_of_memory(PyObject *error) {
   return made;
 }
 
+/* Of the trace's calls, those that came first and last of all: where they were recorded when they were new, which may
+ * have been by other lines than now. */
+static PyObject *recorded_lines(const fb_recorder *rec) {
+  fb_node **path = fb_trie_path(rec->state);
+  const fb_node *first = NULL, *last = NULL;
+  for (uint32_t i = 0; path && i < rec->state->depth; i++)
+    if (path[i]->file && path[i]->line > 0) {
+      first = first ? first : path[i];
+      last = path[i];
+    }
+  PyMem_Free(path);
+  if (!first)
+    return NULL;
+  return PyUnicode_FromFormat("; when it was new it was recorded from %U:%d to %U:%d", first->file, first->line,
+                              last->file, last->line);
+}
+
+/* The line at which the trace was run, as a note, and where it came from if the error does not name an op's line. */
+static void note_lines(const fb_recorder *rec, PyObject *error) {
+  PyObject *recorded = PyObject_HasAttrString(error, "__notes__") ? NULL : recorded_lines(rec), *file = NULL;
+  int line = fb_user_line(&file);
+  PyObject *note = line > 0 ? PyUnicode_FromFormat("run at %U:%d%V", file, line, recorded, "") : NULL;
+  Py_XDECREF(note ? PyObject_CallMethod(error, "add_note", "O", note) : NULL);
+  Py_XDECREF(note);
+  Py_XDECREF(file);
+  Py_XDECREF(recorded);
+  PyErr_Clear();
+}
+
 /* Nobody is to blame: the trace stays, and runs before anything else is recorded. */
 static bool stays(fb_recorder *rec, PyObject *error) {
   if (!fb_is_interruption((PyObject *)Py_TYPE(error)))
@@ -234,8 +288,10 @@ void fb_abandon(fb_recorder *rec, const fb_liveness *found) {
   if (!fb_is_out_of_memory((PyObject *)Py_TYPE(error)))
     values = replay(rec, found, previous, &error, &failed);
   if (!stays(rec, error)) {
-    if (fb_is_out_of_memory((PyObject *)Py_TYPE(error)))
+    if (fb_is_out_of_memory((PyObject *)Py_TYPE(error))) {
       error = as_out_of_memory(error);
+      note_lines(rec, error);
+    }
     fb_stats.failures++;
     restore(rec, values, previous, error, failed);
     drop_gradients(rec, previous);

@@ -166,11 +166,13 @@ static PyObject *flush_all(PyObject *module, PyObject *unused) {
   return fb_flush_all() < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-static PyObject *clear(PyObject *module, PyObject *unused) {
-  PyObject *done = flush_all(module, unused);
+/* With False, what was counted stays. */
+static PyObject *clear(PyObject *module, PyObject *const *args, Py_ssize_t n) {
+  PyObject *done = flush_all(module, NULL);
   fb_memo_clear();
   fb_trie_collect(); /* what a trace that was interrupted stands on stays */
-  fb_stats = (fb_counters){0};
+  if (!n || args[0] != Py_False)
+    fb_stats = (fb_counters){0};
   return done;
 }
 
@@ -293,7 +295,7 @@ static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, FLUSH_DOC},
                                 {"capture_outside", fb_py_capture_outside, METH_O, NULL},
                                 {"capturing", fb_py_capturing, METH_NOARGS, NULL},
                                 {"leaf_of", fb_py_leaf_of, METH_O, NULL},
-                                {"clear", clear, METH_NOARGS, NULL},
+                                {"clear", FB_FAST(clear), NULL},
                                 {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT,

@@ -42,7 +42,7 @@ static FB_NOINLINE void cell_release_values(fb_cell *c) {
   if (c->watch)
     fb_watch_release(c->watch);
   c->watch = NULL;
-  c->shared = c->placed = c->unset = c->apart = false;
+  c->shared = c->placed = c->unset = c->apart = c->lost_gradient = false;
   fb_buffer_release(b); /* these may let other threads in */
   Py_XDECREF(error);
   if (s)
@@ -430,7 +430,14 @@ static int set_grad(fb_tensor *t, PyObject *value, void *closure) {
   return 0;
 }
 
-/* replace_grad(owner, old, new): owner.grad = new if it is `old` (None: none); whether it was. */
+/* Made by a backward() of a trace that was dropped, where there was no gradient before. */
+static bool is_lost(PyObject *o) {
+  const fb_cell *c = fb_is_tensor(o) ? ((fb_tensor *)o)->cell : NULL;
+  return c && c->lost_gradient && c->error && !c->buffer;
+}
+
+/* replace_grad(owner, old, new): owner.grad = new if it is `old` (None: none); whether it was. Where `new` was there
+ * before a trace that was dropped, and was lost with it, there is none. */
 PyObject *fb_py_replace_grad(PyObject *module, PyObject *args) {
   PyObject *owner, *old, *new;
   (void)module;
@@ -447,7 +454,7 @@ PyObject *fb_py_replace_grad(PyObject *module, PyObject *args) {
     Py_RETURN_FALSE;
   if (fb_capture_grad(leaf, "backward") < 0)
     return NULL;
-  Py_XSETREF(leaf->grad, new == Py_None ? NULL : Py_NewRef(new));
+  Py_XSETREF(leaf->grad, new == Py_None || is_lost(new) ? NULL : Py_NewRef(new));
   Py_RETURN_TRUE;
 }
 

@@ -205,6 +205,7 @@ typedef struct fb_cell {
   bool apart;                 /* copied from a view that others see: a write would not reach them */
   bool placed;                /* traces of several threads have, or had, read it */
   bool rooted;                /* the trace that runs keeps its history */
+  bool lost_gradient;         /* a backward() of a trace that was dropped made it */
   PyObject *error;            /* (class, args): why the value was never computed */
 } fb_cell;
 
