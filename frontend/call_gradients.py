@@ -12,7 +12,7 @@ Next: `call_derivatives.py`; `runtime/binding/call_gradients.c`, which goes back
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from flambeau.assembly import Differentiated
 from flambeau.call_derivatives import copied, is_plain, known, known_graphs, ones, passing, total
@@ -27,12 +27,27 @@ from flambeau.runtime._binding import pass_back
 Step = tuple[Graph, tuple[int, ...], tuple[int, ...]]
 
 
+class Asked(NamedTuple):
+    """What a backward asks of a trace: the `export`, and arguments as those of the hook `expand_backward`. `make` gives the
+    fragment of gradients, at the trace's `sizes`."""
+
+    export: Sequence[tuple]
+    loss: tuple
+    gradient: tuple | None
+    leaves: Sequence[tuple]
+    retain_graph: bool
+    sizes: tuple[int, ...]
+    make: Callable[[Asked], Differentiated]
+
+
 class Deferred:
     """The expansion of a backward entry, as `Differentiated`, whose `graph` and `operands` are made when they are asked for.
 
     `take` gives steps that compute the same: `results` are the gradients that there are, in order, of these `types`; they stand for
-    so many `calls`. They are many objects, and made `again` where they have been taken.
+    so many `calls`. They are many objects, and made again where they have been taken.
     """
+
+    __slots__ = ("_asked", "_made", "_steps", "calls", "cost", "freed", "name", "results", "types")
 
     def __init__(
         self,
@@ -43,13 +58,12 @@ class Deferred:
         freed: tuple[int, ...],
         cost: int,
         calls: int,
-        make: Callable[[], Differentiated],
-        again: Callable[[], Deferred | None],
+        asked: Asked,
     ) -> None:
         self.name, self.results, self.types, self.freed = name, results, types, freed
         self.cost, self.calls = cost, calls
         self._steps: Sequence[Step] | None = steps
-        self._make, self._again = make, again
+        self._asked = asked
         self._made: Differentiated | None = None
 
     def take(self) -> Sequence[Step] | None:
@@ -58,12 +72,17 @@ class Deferred:
             steps, self.results = made._steps, made.results
         return steps
 
+    def _again(self) -> Deferred | None:
+        with scope(recorder.trace_sizes()):  # what it asks of them was asked before
+            made = call_by_call(self._asked)
+        return made and made[0]
+
     @property
     def made(self) -> Differentiated:
         """What is asked for: the whole fragment."""
         found = self._made
         if found is None:
-            found = self._made = self._make()
+            found = self._made = self._asked.make(self._asked)
         return found
 
     @property
@@ -129,16 +148,9 @@ class _BackwardWalk:
         return self.again.get(first, first)
 
 
-def call_by_call(
-    export: Sequence[tuple],
-    loss: tuple,
-    gradient: tuple | None,
-    leaves: Sequence[tuple],
-    retain_graph: bool,
-    make: Callable[[], Differentiated],
-) -> tuple[Deferred, list[Aval | None]] | None:
-    """The payload and the types of the gradients, arguments as those of the hook `expand_backward`; `make` gives the fragment. The
-    payload keeps the export."""
+def call_by_call(asked: Asked) -> tuple[Deferred, list[Aval | None]] | None:
+    """The payload, which keeps what is asked, and the types of the gradients."""
+    export, loss, gradient, leaves = asked[:4]
     refs = [loss, gradient, *(held for _, held in leaves)]
     if any(ref is not None and ref[1] is not None for ref in refs):  # seen through a view
         return None
@@ -159,16 +171,10 @@ def call_by_call(
         return None
     found, ended, cost, n_joined = passed
     results, types = _gradients(walk, found, [held for _, held in leaves])
-    freed = () if retain_graph else ended
+    freed = () if asked.retain_graph else ended
     there, kinds = [r for r in results if r is not None], [t for t in types if t is not None]
-
-    def again() -> Deferred | None:
-        with scope(recorder.trace_sizes()):  # what it asks of them was asked before
-            made = call_by_call(export, loss, gradient, leaves, retain_graph, make)
-        return made and made[0]
-
     calls = len(walk.steps) + n_joined
-    return Deferred("backward", walk.steps, there, kinds, freed, cost, calls, make, again), types
+    return Deferred("backward", walk.steps, there, kinds, freed, cost, calls, asked), types
 
 
 def _gradients(

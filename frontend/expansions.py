@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flambeau.assembly import Assembly, Differentiated
-from flambeau.call_gradients import Deferred, call_by_call
+from flambeau.call_gradients import Asked, Deferred, call_by_call
 from flambeau.dialects import autodiff
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder, Value
@@ -282,30 +282,31 @@ def expand_backward(
     export: Sequence[tuple], loss: tuple, gradient: tuple | None, leaves: Sequence[tuple], flags: int
 ) -> tuple:
     """Hook: the gradients of the leaves [(slot, ref of its .grad or None)], added to what they have."""
-    root, given, held = Ref(*loss), Ref.of(gradient), [Ref.of(grad) for _, grad in leaves]
-
-    def ask(asm: Assembly, scratch: Graph) -> tuple:
-        d = Differentiation("backward", asm, scratch, [root, given, *held])
-        wrt = [asm.slots[s] for s, _ in leaves]
-        return _told(*d.expansion([d.value(root)], [given], wrt, held, bool(flags & 1)))
-
-    calls = partial(call_by_call, loss=loss, gradient=gradient, leaves=leaves, retain_graph=bool(flags & 1))
-    return _deferred(calls, export, _with_scratch(ask)) or answered(export, _with_scratch(ask))
+    asked = Asked(export, loss, gradient, leaves, bool(flags & 1), recorder.trace_sizes(), _fragment)
+    return _deferred(asked) or answered(export, _with_scratch(partial(_backward, asked)))
 
 
-def _deferred(calls: Callable[..., Any], export: Sequence[tuple], ask: Callable[[Assembly], tuple]) -> tuple | None:
+def _backward(asked: Asked, asm: Assembly, scratch: Graph) -> tuple:
+    """The answer of `expand_backward`, worked out in the assembled trace."""
+    root, given, held = Ref(*asked.loss), Ref.of(asked.gradient), [Ref.of(grad) for _, grad in asked.leaves]
+    d = Differentiation("backward", asm, scratch, [root, given, *held])
+    wrt = [asm.slots[s] for s, _ in asked.leaves]
+    return _told(*d.expansion([d.value(root)], [given], wrt, held, asked.retain_graph))
+
+
+def _fragment(asked: Asked) -> Differentiated:
+    """What a deferred backward is, in a trace of its own."""
+    with scope(asked.sizes):
+        return _with_scratch(partial(_backward, asked))(Assembly(asked.export, asked.sizes))[0]
+
+
+def _deferred(asked: Asked) -> tuple | None:
     """The answer of `expand_backward` where the trace may run call by call: its fragment is made if it comes again."""
-    if walker() is None or is_heavy(export):
+    if walker() is None or is_heavy(asked.export):
         return None
-    entries, values = list(export), recorder.trace_sizes()
-
-    def make() -> Differentiated:
-        with scope(values):
-            return ask(Assembly(entries, values))[0]
-
     try:
-        with scope(values) as questions:
-            found = calls(entries, make=make)
+        with scope(asked.sizes) as questions:
+            found = call_by_call(asked._replace(export=list(asked.export)))
             return found and (*_told(*found), programs_of(questions))
     except RuntimeError:  # an op without a gradient: the fragment's error names its line
         return None

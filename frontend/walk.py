@@ -3,8 +3,8 @@
 In: a trace as the recorder exports it. Out: a program for these sizes, or None where the trace is better assembled at once: a
 gradient may still be asked for, an op is still to be compiled, or its own work is worth a look at what lies on disk. Each call has
 been expanded and its ops have plans: what calls share is looked up, so a new trace of known calls costs microseconds for each.
-They are joined to one list, which the recorder runs by itself when the trace comes again. Assembling costs what many such runs do,
-so a trace is assembled once they have cost a share of that, as measured in this process.
+They are joined to one list, which the recorder runs by itself when the trace comes again. Assembling and compiling cost what many
+such runs do, so a trace is assembled once they have cost a share of that.
 Next: `call_gradients.py` for backward; `programs.py`, which assembles what is seen again.
 """
 
@@ -21,11 +21,13 @@ from flambeau.runtime.recorder import Program
 
 #: Nanoseconds that a call's own work may take, by estimate, where assembling it costs more than running it unfused.
 CHEAP = 20_000
-#: How often a trace is walked at most before it is assembled: each time at other sizes, or because more of its results are alive.
-WALKS = 8
-#: Of what assembling a trace costs, the part that running it again may cost first: what comes often costs about so much more than
-#: if it had been assembled at once. The first walk does not count, which looks up what other traces share.
+#: Of what assembling a trace costs, the part that running it again may cost first, and walking it again at other sizes: what comes
+#: often costs about so much more than if it had been assembled at once. The first walk does not count, which looks up what other
+#: traces share.
 SHARE = 1 / 2
+#: Of what compiling a trace costs, the part that counts so: workers do it beside who runs op by op, but what is assembled is
+#: compiled, and takes that from all.
+COMPILING = 1 / 5
 
 #: How many times as much a trace has cost for each call when its gradient is asked for that it will not be walked: a gradient takes
 #: about twice as many calls as what it is of, and twice as long.
@@ -47,7 +49,7 @@ def walk(
     nanoseconds were spent."""
     start, (times, spent) = thread_time_ns(), returns
     spent = spent if times > 1 else 0
-    if times >= WALKS or (times > 1 and spent >= SHARE * assembling.estimate(export)):
+    if times > 1 and spent >= _due(calls, _n_calls(export)):
         return None
     steps = _Steps(calls, sizes)
     for entry in export:
@@ -59,9 +61,18 @@ def walk(
         return None
     runner = _TraceWalk(steps, live)
     program = Program(runner, live, None, None if history is None else ())
-    program.once, program.spent = times + 1, spent + thread_time_ns() - start
+    program.once, program.spent = min(times + 1, _MANY), spent + thread_time_ns() - start
     runner.program = program
     return program
+
+
+#: How often a program counts at most that it was for once.
+_MANY = 255
+
+
+def _due(calls: Any, n_calls: int) -> float:
+    """The nanoseconds after which a trace of so many calls is assembled."""
+    return SHARE * (assembling.each * n_calls + COMPILING * calls.compiling(n_calls) * 1e9)
 
 
 class Assembling:
@@ -69,10 +80,6 @@ class Assembling:
 
     def __init__(self, each: float) -> None:
         self.each = each
-
-    def estimate(self, export: Sequence[tuple]) -> float:
-        """Nanoseconds for this trace."""
-        return self.each * _n_calls(export)
 
     def learn(self, export: Sequence[tuple]) -> Callable[[], None]:
         """Begin to measure; what is given ends that. One that waits for a compiler, or imports one, counts no more than others."""
@@ -179,31 +186,40 @@ class _Steps:
 
 
 class _TraceWalk:
-    """The calls of one trace as one list, which the recorder runs from then on at these sizes, and asks about from time to time."""
+    """The calls of one trace as one list, which the recorder runs from then on at these sizes, and asks about from time to time.
+    What it is made of is let go where the list is whole: that is many objects, and Python's collector looks at each."""
+
+    __slots__ = ("_calls", "_list", "_live", "_made", "_n_calls", "program")
 
     program: Program
 
     def __init__(self, made: _Steps, live: Sequence[int]) -> None:
-        self.made, self.live = made, live
+        self._made: _Steps | None = made
+        self._live, self._calls, self._n_calls = live, made.calls, made.n_calls
         self._list: Any = None
 
     def __call__(self, inputs: Sequence[Any], donate: Sequence[bool], sizes: Sequence[int] = ()) -> list[Any]:
         if self._list is not None:
             return self._asked().run(inputs)
         start = thread_time_ns()
-        program, op_list = self.program, self.made.joined(self.live)
+        program, op_list = self.program, self._joined()
         found = op_list.run(inputs)
-        self._list = program.executable = op_list
-        program.lasts = self.made.sizes
+        program.lasts = sizes
         program.spent += thread_time_ns() - start
+        return found
+
+    def _joined(self) -> Any:
+        assert self._made is not None
+        found = self._list = self.program.executable = self._made.joined(self._live)
+        if found.is_whole:
+            self._made = None
         return found
 
     def _asked(self) -> Any:
         """The list to run now. Where it has taken long enough, the trace is assembled when it comes again."""
-        program, op_list, made = self.program, self._list, self.made
-        if op_list.ns >= SHARE * assembling.each * made.n_calls:
-            program.lasts, program.once, program.spent = None, WALKS, op_list.ns
-        elif made.renewed():
-            self._list = program.executable = made.joined(self.live)
-            self._list.ns = op_list.ns
+        program, op_list = self.program, self._list
+        if op_list.ns >= _due(self._calls, self._n_calls):
+            program.lasts, program.once, program.spent = None, _MANY, op_list.ns
+        elif self._made is not None and self._made.renewed():
+            self._joined().ns = op_list.ns
         return self._list

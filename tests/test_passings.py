@@ -10,7 +10,7 @@ import numpy as np
 import opgen
 import pytest
 from flambeau.call_derivatives import is_plain
-from flambeau.call_gradients import call_by_call
+from flambeau.call_gradients import Asked, call_by_call
 from flambeau.dialects import reference
 from flambeau.dialects.graph import Graph
 from flambeau.dialects.record import find
@@ -55,7 +55,9 @@ def by_calls(case, gradient):
     export += [call(op, read, at), call(op, read, at + 1), call(sum_of, ((at, None, ()), (at + 1, None, ())), at + 2)]
     export += [("input", given, result.shape, result.dtype, False, False, result.device)]
     with scope(()):
-        found = call_by_call(export, (at + 2, None, ()), (given, None, ()), [(s, None) for s in leaves], False, None)
+        found = call_by_call(
+            Asked(export, (at + 2, None, ()), (given, None, ()), [(s, None) for s in leaves], False, (), None)
+        )
     assert found is not None, case.id
     deferred, types = found
     values = {**dict(enumerate(case.arrays)), given: gradient}

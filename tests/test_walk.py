@@ -115,6 +115,33 @@ def test_what_comes_at_other_sizes_is_walked_anew(background, patient):
         assert step(n) == pytest.approx(wanted[n], rel=1e-5)
 
 
+def test_what_costs_little_at_many_sizes_is_never_compiled(background):
+    """However many sizes there are: assembling it would have workers compile it, which takes longer than all of this."""
+    before = recorder.stats()["builds"]
+    for k in range(60):
+        assert fb.ones(2 + k % 20, 3).sum().item() == 3 * (2 + k % 20)
+    assert recorder.stats()["builds"] == before
+
+
+def test_a_walked_program_keeps_few_objects(background, patient):
+    """Python's collector looks at each again and again: more of them took a sixth of the time of many small programs."""
+
+    def program(order):
+        x = fb.tensor(data(3, 5), requires_grad=True)
+        run(order, x).sum().backward()
+        return x.grad[0, 0].item()
+
+    orders = list(itertools.permutations(OPS, 4))
+    for order in orders[:300]:
+        program(order)
+    gc.collect()
+    before, n = len(gc.get_objects()), 100
+    for order in orders[300 : 300 + n]:
+        program(order)
+    gc.collect()
+    assert len(gc.get_objects()) - before < 45 * n
+
+
 def test_more_results_that_are_alive_are_walked_anew(background, patient):
     x, kept = fb.tensor(data(3, 5)), []
     for k in range(6):
@@ -140,6 +167,7 @@ def test_a_trace_is_assembled_once_running_it_has_cost_a_share_of_that(backgroun
         step()
     assert recorder.stats()["builds"] == before
     monkeypatch.setattr(walking.assembling, "each", 0.0)
+    monkeypatch.setattr(walking, "COMPILING", 0.0)
     for _ in range(10_000):
         step()
         if recorder.stats()["builds"] > before:
@@ -154,7 +182,7 @@ def test_what_assembling_costs_is_about_the_median_of_what_it_has_cost(monkeypat
     export = [("call", None), ("input", 0)]
     for _ in range(5):
         price.learn(export)()
-    assert price.estimate(export) == pytest.approx(5.0 * walking.STEP)
+    assert price.each == pytest.approx(5.0 * walking.STEP)
 
 
 def test_an_error_in_a_new_trace_names_its_line_and_loses_nothing(background):

@@ -15,6 +15,7 @@ from typing import Any
 from flambeau.compiler.baseline.one_op import OneOps
 from flambeau.compiler.baseline.op_by_op import Interpreter
 from flambeau.compiler.baseline.op_plans import linker
+from flambeau.compiler.baseline.waiting import cost
 from flambeau.compiler.options import Options
 from flambeau.dialects.aval import CPU
 from flambeau.dialects.graph import Graph
@@ -31,7 +32,9 @@ def _is_static(graph: Graph) -> bool:
 
 
 class _CallGraph:
-    """A call's graph and what runs it: `op_list`, once all of its ops have plans."""
+    """A call's graph and what runs it: `op_list`, once that is whole."""
+
+    __slots__ = ("_interpreter", "graph", "is_used", "op_list")
 
     def __init__(self, graph: Graph, interpreter: Interpreter) -> None:
         self.graph, self._interpreter = graph, interpreter
@@ -41,13 +44,15 @@ class _CallGraph:
     def listed(self) -> Any:
         """The list as it is by now."""
         found = self._interpreter.op_list()
-        if self._interpreter.has_all_plans:
+        if found.is_whole:
             self.op_list = found
         return found
 
 
 class CallRunner:
-    """What runs calls, for one set of options."""
+    """What runs calls, for one set of options. `compiling` says how many seconds workers would take for so many."""
+
+    compiling = staticmethod(cost)
 
     def __init__(self, options: Options) -> None:
         self._link = linker(options)

@@ -49,7 +49,6 @@ class Interpreter:
         self._link = link
         self._regions: dict[tuple[int, int], Interpreter] = {}  # (node, number of the region), once they have run
         self._callers: dict[int, Callable[..., list[Any]]] = {}  # of ops that had no plan once
-        self.has_all_plans = False  # the last list that was made
         self._list: tuple[int, Any] | None = None  # how many plans there were when it was made, and the list
 
     def __call__(self, inputs: Sequence[Any], sizes: Sequence[int] = ()) -> list[Any]:
@@ -82,16 +81,14 @@ class Interpreter:
         for position, node in enumerate(graph.nodes):
             plan, extents = self._ops.at_hand(position, sizes)
             values = (list(map(number, found)) for found in (node.operands, node.results, self._dead[position]))
-            call = self._caller(position) if plan is None else partial(self._call, position)
-            ops.append(
-                (self._ops.small(position) if plan is None else plan, call, *values, [table.add(e) for e in extents])
-            )
+            in_c = self._ops.small(position) if plan is None else plan
+            call = self._caller(position) if in_c is None else partial(self._call, position)
+            ops.append((in_c, call, *values, [table.add(e) for e in extents]))
         outputs = [numbers[v] for v in graph.outputs]
         n_symbols = len(graph.sizes)
         made = runtime.OpList(
             len(numbers), len(graph.inputs), tuple(ops), outputs, self._failure_of, n_symbols, table.exprs
         )
-        self.has_all_plans = all(op[0] is not None for op in ops)
         without = (self._ops.optional(position) for position, op in enumerate(ops) if op[0] is None)
         for program in dict.fromkeys(without):
             if program is not None:
@@ -99,7 +96,7 @@ class Interpreter:
         return made
 
     def _call(self, position: int, *given: Any) -> list[Any]:
-        """Do an op whose plan is for other sizes, given the symbols' values and its operands' Buffers."""
+        """Do an op whose plan is for other sizes or operands, given the symbols' values and its operands' Buffers."""
         return self._caller(position)(*given)
 
     def _caller(self, position: int) -> Callable[..., list[Any]]:

@@ -60,14 +60,19 @@ def _made(op: OpRecord, key: Any, attrs: tuple[Any, ...], avals: tuple[Aval, ...
 def _elementwise(
     op: OpRecord, attrs: tuple[Any, ...], operands: Sequence[Aval], result: Aval, nan_bytes: int
 ) -> SmallOp | None:
-    from flambeau.compiler.groups import bodies  # most programs do without
-
-    types = tuple([a.dtype.mlir for a in operands])
-    code = coded(bodies.elementwise(op, attrs, types, (result.dtype.mlir,), None)) if op.lower else None
+    code = _calculation(op, attrs_key(attrs), attrs, tuple([a.dtype.mlir for a in operands]), result.dtype.mlir)
     if code is None or code.n_steps * result.size > _MOST or any(a.shape != result.shape for a in operands):
         return None
     sizes = tuple([a.dtype.numpy.itemsize for a in operands])
     return SmallOp.elementwise(*code[:3], sizes, result.dtype.numpy.itemsize, result.size, nan_bytes)
+
+
+@lru_cache(maxsize=1024)
+def _calculation(op: OpRecord, key: Any, attrs: tuple[Any, ...], types: tuple[str, ...], result: str) -> Code | None:
+    """An elementwise op on one element, as a body."""
+    from flambeau.compiler.groups import bodies  # most programs do without
+
+    return coded(bodies.elementwise(op, attrs, types, (result,), None)) if op.lower else None
 
 
 def _moved(op: OpRecord, attrs: tuple[Any, ...], operand: Aval, result: Aval) -> SmallOp | None:

@@ -25,6 +25,7 @@ typedef struct {
   int32_t *outputs;
   int32_t n_ops, n_values, n_inputs, n_outputs, n_exprs, n_symbols, most_operands, most_results, most_symbols;
   char is_stale; /* there may be something better to run */
+  char is_whole; /* every op has a plan or is small: there will be nothing better */
   long long calls;
   uint64_t ns, ask_ns;
 } fb_op_list;

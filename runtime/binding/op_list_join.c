@@ -150,6 +150,7 @@ static int copy_list(Join *join, const Link *link) {
 #define LARGER(most)                                                                                                   \
   if (list->most > whole->most)                                                                                        \
   whole->most = list->most
+  whole->is_whole &= list->is_whole;
   LARGER(most_operands);
   LARGER(most_results);
   LARGER(most_symbols);
@@ -169,6 +170,7 @@ static int copy_lists(Join *join) {
   for (int32_t i = 0; i < whole->n_inputs; i++)
     join->at[join->numbers[i]] = i;
   whole->n_values = whole->n_inputs;
+  whole->is_whole = true;
   for (int32_t i = 0; i < join->n_links; i++)
     if (copy_list(join, &join->links[i]) < 0)
       return -1;

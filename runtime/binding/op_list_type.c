@@ -92,6 +92,7 @@ static int read_exprs(fb_op_list *list, PyObject *rows) {
 }
 
 static int read_ops(fb_op_list *list, PyObject *rows) {
+  list->is_whole = true;
   list->ops = PyMem_Calloc((size_t)PyTuple_GET_SIZE(rows) + 1, sizeof *list->ops);
   if (list->ops == NULL)
     return PyErr_NoMemory(), -1;
@@ -99,6 +100,7 @@ static int read_ops(fb_op_list *list, PyObject *rows) {
     list->n_ops = (int32_t)i + 1;
     if (read_op(list, &list->ops[i], PyTuple_GET_ITEM(rows, i)) < 0)
       return -1;
+    list->is_whole &= list->ops[i].plan != NULL || list->ops[i].small != NULL;
   }
   return 0;
 }
@@ -265,6 +267,7 @@ static PyMethodDef methods[] = {
 
 static PyMemberDef members[] = {
     {"is_stale", T_BOOL, offsetof(fb_op_list, is_stale), 0, "Whether its owner is to be asked before the next run."},
+    {"is_whole", T_BOOL, offsetof(fb_op_list, is_whole), READONLY, "Whether every op has a Plan or a SmallOp."},
     {"calls", T_LONGLONG, offsetof(fb_op_list, calls), READONLY, "How many ops were done by calling Python."},
     {"ns", T_ULONGLONG, offsetof(fb_op_list, ns), 0, "Nanoseconds spent in it."},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(fb_op_list, weak), READONLY, NULL},
