@@ -142,6 +142,13 @@ def test_special_values(name, dtype, lanes):
 
 
 @pytest.mark.parametrize("dtype", FORMATS)
+def test_exp_is_0_from_where_it_underflows(dtype):
+    lowest = {"float32": -104.0, "float64": -746.0}[dtype]
+    x = np.concatenate([np.linspace(lowest, 3 * lowest, 4000), -np.geomspace(-lowest, 3e38, 200)]).astype(dtype)
+    assert compiled("exp", dtype, 8)(x).tobytes() == np.zeros_like(x).tobytes()
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
 def test_pow_special_values(dtype):
     values = np.array([*SPECIAL, 0.5, -0.5, 2.0, -2.0, 3.0, -3.0, 4.0, 1.5, 1e20, -1e20, 2.0**24 + 2, 2.0**53 - 1])
     x, y = (m.ravel().astype(dtype) for m in np.meshgrid(values, values))

@@ -97,7 +97,8 @@ def from_exponent(b, exponent, form: Format):
 
 
 def scale_by_shifted(b, y, shifted, plus: int = 0):
-    """y * 2^(n + plus) for n from `round_scaled`, in two steps so that only the last one rounds, overflows or underflows."""
+    """y * 2^(n + plus) for n from `round_scaled`, in two steps so that only the last one rounds, overflows or underflows. For the
+    least n + plus the biased exponents of both are 0: it is y * 0."""
     form = format_of(y)
     exponent = shifted_integer(b, shifted, 2 * form.bias + plus)
     half = b.shru(exponent, 1)

@@ -161,7 +161,7 @@ def atanh(b, x):
 
 
 def exp2(b, x):
-    lowest, highest = {"f32": (-151.0, 129.0), "f64": (-1077.0, 1025.0)}[format_of(x).name]
+    lowest, highest = {"f32": (-254.0, 129.0), "f64": (-2046.0, 1025.0)}[format_of(x).name]  # as for exp
     clamped = at_least(b, at_most(b, x, highest), lowest)
     n, shifted = round_scaled(b, clamped, 1.0)
     r = b.sub(clamped, n)
