@@ -14,7 +14,7 @@ from flambeau.compiler.groups.form import Generic
 from flambeau.compiler.schedules import ScheduleError
 from flambeau.compiler.schedules.gpu_kinds import BLOCK_THREADS, WARP, GpuColumns, GpuPoints, GpuProduct
 from flambeau.compiler.schedules.kinds import Columns, Points, Product, Rows
-from flambeau.compiler.schedules.products import tile_of
+from flambeau.compiler.schedules.products import rows_beside, tiles_of
 from flambeau.compiler.targets import Target
 from flambeau.dialects.orders import CHAIN
 from flambeau.dialects.size import Int, minimum
@@ -73,14 +73,14 @@ def _of_product(unit: ProductNest, tile: Box, machine: Target) -> dict[str, Any]
         return {"tile": m} if m == n else None
     if unit.kind is not Product:
         return None
-    rows, wide, _ = tile_of(machine)
+    wide = tiles_of(machine)[0].vectors
     lanes = machine.lanes(unit.c.dtype.itemsize)
     columns = -(-n // lanes) if n == unit.c.n else n // lanes
     vectors = next((v for v in range(wide, 0, -1) if columns % v == 0), 1)
     found = {"vectors": vectors, "n_block": columns * lanes if n == unit.c.n else n}
     if m == unit.c.m:
         return found
-    return found | {"rows": gcd(m, rows), "m_block": m}
+    return found | {"rows": max(gcd(m, rows) for rows in rows_beside(machine, vectors)), "m_block": m}
 
 
 def _of_loops(unit: LoopNest, tile: Box) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from flambeau.compiler.codegen.products.operands import Contraction, Factor, lines_of, unit_of_rhs
 from flambeau.compiler.codegen.units import ProductNest
@@ -36,6 +36,9 @@ PACK_ROWS, ITEM_WORK, ITEMS = 192, 40_000, 24
 AHEAD = 16
 #: Panels of an unchanged B are kept from call to call where packing them takes more than this part of the multiply-adds.
 WORTH = 128
+#: Chains that fill the latency of two multiply-add units. Columns that fill no tile go vector by vector: that takes at least so
+#: many times as long, and longer where the rows of a tile are fewer chains.
+CHAINS, BORDER = 8, 1.3
 #: Steps along k per round.
 STEPS = 2
 #: Steps and leaves of a computed operand that is written out several times in a row, or between the arithmetic of a tile.
@@ -61,9 +64,9 @@ def product(nest: ProductNest, machine: Target, fixed: Fixed) -> Product:
     c = nest.c
     itemsize = c.dtype.itemsize
     lanes = fixed.get("lanes", machine.lanes(itemsize))
-    rows, wide, narrow = tile_of(machine)
-    rows, pack_rows = fixed.get("rows", rows), fixed.get("pack_rows", PACK_ROWS)
-    vectors = fixed.get("vectors") or _vectors(c, lanes, (wide, narrow), machine.l2, pack_rows)
+    pack_rows = fixed.get("pack_rows", PACK_ROWS)
+    rows, vectors = _tile(c, lanes, machine, pack_rows, fixed)
+    wide = tiles_of(machine)[0].vectors
     most_rows = max(rows, machine.l2 // (BLOCK * itemsize) // rows * rows)
     width, work = lanes * vectors, fixed.get("grain", ITEM_WORK)
     m_block, n_block = fixed.get("m_block"), fixed.get("n_block")
@@ -88,10 +91,25 @@ def product(nest: ProductNest, machine: Target, fixed: Fixed) -> Product:
     )  # fmt: skip
 
 
-def tile_of(machine: Target) -> tuple[int, int, int]:
-    """Rows and vectors of the register tile, which leave room for one row of B and one element of A: its chains must fill the
-    latency of the multiply-add units. Then the vectors of one whose panel of B stays in L1, for products whose A stays in L2."""
-    return (8, 3, 2) if machine.registers >= 32 else (4, 3, 3)
+class RegisterTile(NamedTuple):
+    """Sums that stay in registers: rows by vectors."""
+
+    rows: int
+    vectors: int
+
+
+def tiles_of(machine: Target) -> tuple[RegisterTile, RegisterTile]:
+    """Register tiles, which leave room for one row of B and one element of A: their chains must fill the latency of the
+    multiply-add units. The wide one reads A less often; the narrow one fits more columns, and its panel of B stays in L1."""
+    if machine.registers >= 32:
+        return RegisterTile(8, 3), RegisterTile(8, 2)
+    return RegisterTile(4, 3), RegisterTile(6, 2)
+
+
+def rows_beside(machine: Target, vectors: int) -> list[int]:
+    """Rows of tiles that have room for so many vectors, the most first."""
+    tiles = tiles_of(machine)
+    return sorted((t.rows for t in tiles if t.vectors >= vectors), reverse=True) or [tiles[0].rows]
 
 
 def pitch(lines: str, m_block: Int, lanes: int) -> Int:
@@ -141,24 +159,29 @@ def wide_blocks(c: Contraction, panels: Any, wanted: Any, most_rows: int) -> tup
     return m_blocks, minimum(most, maximum(1, ceil_div(wanted, c.batches * m_blocks)))
 
 
-def _vectors(c: Contraction, lanes: int, choices: tuple[int, int], l2: int, pack_rows: int) -> int:
-    """The wide tile reads A less often; the narrow one fits more columns exactly, and its packed panel fits L1."""
-    wide, narrow = choices
-    if narrow == wide or isinstance(c.n, Size):
-        return wide
-    m = hint(c.m)
-    shared = unit_of_rhs(c) != "column" or m >= pack_rows
-    near = m * BLOCK * c.dtype.itemsize <= l2 // 2
-    return min(
-        choices,
-        key=lambda v: _column_cost(c.n, lanes, v) * (1.0 if v == wide else 0.98 if shared and near else 1.03),
-    )
+def _tile(c: Contraction, lanes: int, machine: Target, pack_rows: int, fixed: Fixed) -> RegisterTile:
+    """The register tile, around what is fixed of it and of the blocks that it has to fill."""
+    vectors, rows = fixed.get("vectors"), fixed.get("rows")
+    tiles: list[RegisterTile] = [*tiles_of(machine)]
+    if vectors:
+        tiles = [RegisterTile(beside, vectors) for beside in rows_beside(machine, vectors)]
+    if rows:
+        tiles = [t._replace(rows=rows) for t in tiles if t.rows >= rows] or [tiles[0]._replace(rows=rows)]
+    m_block, n_block = fixed.get("m_block", 0), fixed.get("n_block", 0)
+    tiles = [t for t in tiles if not (m_block % t.rows or n_block % (lanes * t.vectors))] or tiles
+    return tiles[0] if isinstance(c.n, Size) else min(tiles, key=lambda t: _cost(c, lanes, t, machine, pack_rows))
 
 
-def _column_cost(n: int, lanes: int, vectors: int) -> float:
-    """Columns as if all were computed in whole tiles: the rest goes vector by vector, which takes longer."""
-    whole = n // (lanes * vectors) * lanes * vectors
-    return whole + 1.3 * lanes * -(-(n - whole) // lanes)
+def _cost(c: Contraction, lanes: int, tile: RegisterTile, machine: Target, pack_rows: int) -> float:
+    """Elements of C as if all were computed in whole tiles of the wide kind, the machine's first."""
+    m, whole = hint(c.m), c.n // (lanes * tile.vectors) * lanes * tile.vectors
+    border = max(BORDER, CHAINS / tile.rows) * lanes * -(-(c.n - whole) // lanes)
+    if tile.vectors == tiles_of(machine)[0].vectors:
+        pace = 1.0
+    else:
+        shared = unit_of_rhs(c) != "column" or m >= pack_rows
+        pace = 0.98 if shared and m * BLOCK * c.dtype.itemsize <= machine.l2 // 2 else 1.03
+    return pace * (whole + border) * -(-m // tile.rows) * tile.rows
 
 
 # ---- what computing an operand costs ------------------------------------------------------------------------------
