@@ -81,9 +81,7 @@ def simplify(work: Compilation) -> None:
 
 
 def transpose_products(work: Compilation) -> None:
-    before, work.graph = work.graph, registry.find("transpose-products")()(work.graph)
-    if work.graph is not before:
-        work.graph = registry.find("simplify")()(work.graph)
+    work.graph = registry.find("transpose-products")()(work.graph)
 
 
 def cse(work: Compilation) -> None:

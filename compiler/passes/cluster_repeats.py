@@ -48,13 +48,17 @@ class Repeats:
         """Have a group read less, if it can."""
         group = self.groups[number]
         saves = {v: 1 + (len(self.readers[v]) == 1) for v in self._others(group) if self._work_of(v) <= READ}
-        most = sum(saves.values())
-        beside = dict.fromkeys(r for v in saves for r in self._roots(self.program.index_of[v]) if r not in group.reads)
+        if not saves:
+            return False
+        needs = {v: [r for r in self._roots(self.program.index_of[v]) if r not in group.reads] for v in saves}
+        hard = {v: {r for r in roots if self._work_of(r) > READ} for v, roots in needs.items()}  # these have to be read
+        beside = dict.fromkeys(r for roots in needs.values() for r in roots)
         for more in ((), *((r,) for r in beside if r in self.program.index_of)):
             least = sum(1 + (r not in self.readers) for r in more)
-            if most <= least:
+            able = [v for v in saves if hard[v].issubset(more)]
+            if sum([saves[v] for v in able]) <= least:
                 continue
-            cones = {v: self._cone(group, v, more) for v in saves}
+            cones = {v: self._cone(group, v, more) for v in able}
             cones = {v: cone for v, cone in cones.items() if cone}
             if sum(saves[v] for v in cones) <= least:
                 continue

@@ -146,7 +146,8 @@ def _block(
 
 
 def distinct(blocks: Iterable[MemoryBlock | None]) -> list[MemoryBlock]:
-    return list({id(b): b for b in blocks if b is not None}.values())
+    found = [b for b in blocks if b is not None]
+    return found if len(found) < 2 else list({id(b): b for b in found}.values())
 
 
 # ---- order ----------------------------------------------------------------------------------------------------
@@ -247,6 +248,8 @@ def _needed_by_fallible(steps: list[Step]) -> set[int]:
     """Positions of fallible steps and of those they depend on."""
     needed: set[int] = set()
     blocks: set[int] = set()
+    if not any(step.call.fallible for step in steps):
+        return needed
     for k in range(len(steps) - 1, -1, -1):
         step = steps[k]
         if step.call.fallible or any(id(b) in blocks for b in step.written()):

@@ -60,3 +60,35 @@ func.func @read_twice(%x: tensor<2x4xf32>, %y: tensor<4x3xf32>) -> (tensor<3x2xf
   %3 = "tape.permute"(%x) {perm = [1, 0]} : (tensor<2x4xf32>) -> tensor<4x2xf32>
   return %1, %2, %3 : tensor<3x2xf32>, tensor<2x3xf32>, tensor<4x2xf32>
 }
+
+// -----
+
+// What is permuted already is read from before; a transpose that takes part in two products is written once.
+// CHECK-LABEL: func.func @turned_twice
+// CHECK-NEXT: %[[T:.*]] = "tape.permute"(%1) {perm = [1 : i64, 0 : i64]}
+// CHECK-NEXT: %[[U:.*]] = "tape.permute"(%0) {perm = [1 : i64, 0 : i64]}
+// CHECK-NEXT: %[[P:.*]] = "tape.matmul"(%1, %[[U]])
+// CHECK-NEXT: %[[W:.*]] = "tape.permute"(%2) {perm = [1 : i64, 0 : i64]}
+// CHECK-NEXT: %[[Q:.*]] = "tape.matmul"(%[[W]], %[[U]])
+// CHECK-NEXT: return %[[P]], %[[Q]]
+func.func @turned_twice(%x: tensor<2x4xf32>, %y: tensor<3x4xf32>, %z: tensor<4x3xf32>) -> (tensor<3x2xf32>, tensor<3x2xf32>) {
+  %0 = "tape.permute"(%y) {perm = [1, 0]} : (tensor<3x4xf32>) -> tensor<4x3xf32>
+  %1 = "tape.matmul"(%x, %0) : (tensor<2x4xf32>, tensor<4x3xf32>) -> tensor<2x3xf32>
+  %2 = "tape.permute"(%1) {perm = [1, 0]} : (tensor<2x3xf32>) -> tensor<3x2xf32>
+  %3 = "tape.matmul"(%x, %z) : (tensor<2x4xf32>, tensor<4x3xf32>) -> tensor<2x3xf32>
+  %4 = "tape.permute"(%3) {perm = [1, 0]} : (tensor<2x3xf32>) -> tensor<3x2xf32>
+  return %2, %4 : tensor<3x2xf32>, tensor<3x2xf32>
+}
+
+// A product of a product that was swapped.
+// CHECK-LABEL: func.func @chained
+// CHECK: %[[P:.*]] = "tape.matmul"
+// CHECK-NEXT: %[[T:.*]] = "tape.permute"(%[[P]])
+// CHECK: "tape.matmul"({{.*}}, %[[T]])
+func.func @chained(%x: tensor<4x4xf32>, %y: tensor<4x4xf32>) -> tensor<4x4xf32> {
+  %0 = "tape.matmul"(%x, %y) : (tensor<4x4xf32>, tensor<4x4xf32>) -> tensor<4x4xf32>
+  %1 = "tape.permute"(%0) {perm = [1, 0]} : (tensor<4x4xf32>) -> tensor<4x4xf32>
+  %2 = "tape.matmul"(%1, %y) : (tensor<4x4xf32>, tensor<4x4xf32>) -> tensor<4x4xf32>
+  %3 = "tape.permute"(%2) {perm = [1, 0]} : (tensor<4x4xf32>) -> tensor<4x4xf32>
+  return %3 : tensor<4x4xf32>
+}
