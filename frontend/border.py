@@ -234,8 +234,8 @@ _made: dict[Any, Public] = {}
 #: Function -> what its calls with `out=` and such go to: see `out.py`. And those of methods.
 extended: dict[Callable, Callable] = {}
 extended_methods: dict[Callable, Callable] = {}
-#: Function -> what the views that it gives follow from: see `declarations.declare`.
-views: dict[Callable, str] = {}
+#: Function -> what the outcome of its calls follows from: see `declarations.declare`.
+recalled: dict[Callable, str] = {}
 _published: set[type] = set()
 
 
@@ -254,7 +254,7 @@ def _with_spellings(function: Callable, name: str, more: Callable | None = None)
     """A function whose arguments may be given under their other names. Calls with `out=` and such go to `more`, if it is there."""
     code = getattr(function, "__code__", None)
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] if code else ()
-    return Public(function, name, report, spellings.known(names), more, views.get(function, ""))
+    return Public(function, name, report, spellings.known(names), more, recalled.get(function, ""))
 
 
 def publish(namespace: dict[str, Any], names: Iterable[str]) -> None:

@@ -80,17 +80,18 @@ def declare(
     in_place: Callable[..., Any] | None = None,
     aliases: str = "",
     samples: Callable[[], list[Any]] | Unsampled | None = None,
-    views: str = "",
+    recalled: str = "",
 ) -> None:
-    """Make `call` public: see `Declaration`. `free` and `aliases` are names with spaces between. `views` is for Python functions
-    that give views, or their operand as it is, and says what these follow from besides arguments that are no tensors: the shape,
-    dtype and view of the first "operand", also the "types" of other tensors, or also the "place" in its storage where the operand
-    begins. Equal calls are answered without Python then.
+    """Make `call` public: see `Declaration`. `free` and `aliases` are names with spaces between. `recalled` is for Python
+    functions whose call comes to views of their first operand, to that itself, or to one recorded call. It says what this follows
+    from besides arguments that are no tensors: the shape, dtype and view of the first "operand", also the "types" of other
+    tensors, or also the "place" in its storage where the operand begins. Nothing else may matter, no value of a tensor and no
+    setting. Equal calls are made without Python then.
 
     Raises ValueError where one of its names is taken in one of its places.
     """
-    if views:
-        border.views[call] = views
+    if recalled:
+        border.recalled[call] = recalled
     made = Declaration(name, call, tuple(free.split()), method, in_place, tuple(aliases.split()), samples)
     if isinstance(call, FunctionType):
         _extend(border.extended, call, name, takes(made.free, made.names))
@@ -154,27 +155,34 @@ def declared(
     in_place: Callable[..., Any] | None = None,
     aliases: str = "",
     samples: Callable[[], list[Any]] | Unsampled | None = None,
-    views: str = "",
+    recalled: str = "",
 ) -> Callable[[Callable], Callable]:
     """`declare` as a decorator of a Python function; `method` may be the method's name where that is another."""
 
     def define(call: Callable) -> Callable:
         name = method if isinstance(method, str) else call.__name__
         declare(
-            call, name, free=free, method=bool(method), in_place=in_place, aliases=aliases, samples=samples, views=views
+            call,
+            name,
+            free=free,
+            method=bool(method),
+            in_place=in_place,
+            aliases=aliases,
+            samples=samples,
+            recalled=recalled,
         )
         return call
 
     return define
 
 
-def attribute(name: str, views: str = "") -> Callable[[Callable], Callable]:
-    """A decorator that makes a function of a tensor an attribute of it; `views` as in `declare`."""
+def attribute(name: str, recalled: str = "") -> Callable[[Callable], Callable]:
+    """A decorator that makes a function of a tensor an attribute of it; `recalled` as in `declare`."""
 
     def define(getter: Callable) -> Callable:
-        if views:
-            border.views[getter] = views
-        found = border.public(getter, name) if getter in border.views else getter
+        if recalled:
+            border.recalled[getter] = recalled
+        found = border.public(getter, name) if getter in border.recalled else getter
         setattr(Tensor, name, property(found, doc=getter.__doc__))
         return getter
 

@@ -276,25 +276,29 @@ def contains(self: Tensor, element: Any) -> bool:
     return bool(compare.eq(self, element).any())
 
 
-@declared(method=True, samples=calls(lambda: [call(data(3, 1), data(2, 3, 4))]), views="types")
+@declared(method=True, samples=calls(lambda: [call(data(3, 1), data(2, 3, 4))]), recalled="types")
 def expand_as(self: Tensor, other: Tensor) -> Tensor:
     """Expanded to the shape of `other`."""
     return expansion.expand(self, other.shape)
 
 
-@declared(method=True, samples=calls(lambda: [call(data(2, 6), data(3, 4))]), views="types")
+@declared(method=True, samples=calls(lambda: [call(data(2, 6), data(3, 4))]), recalled="types")
 def reshape_as(self: Tensor, other: Tensor) -> Tensor:
     """Reshaped to the shape of `other`."""
     return shape.reshape(self, other.shape)
 
 
-@declared(method=True, samples=calls(lambda: [call(data(2, 6), data(3, 4))]), views="types")
+@declared(method=True, samples=calls(lambda: [call(data(2, 6), data(3, 4))]), recalled="types")
 def view_as(self: Tensor, other: Tensor) -> Tensor:
     """Viewed in the shape of `other`."""
     return shape.view_as(self, other.shape)
 
 
-@declared(method=True, samples=calls(lambda: [call(data(2, 3), truth(3), data(3)), call(data(2, 3), truth(2, 1), 1)]))
+@declared(
+    method=True,
+    samples=calls(lambda: [call(data(2, 3), truth(3), data(3)), call(data(2, 3), truth(2, 1), 1)]),
+    recalled="types",
+)
 def where(self: Tensor, condition: Tensor, other: Any) -> Tensor:
     """The elements where `condition` holds, else those of `other`."""
     return choose.where(condition, self, other)
@@ -326,7 +330,8 @@ def _new(make: Any, *arguments: Any) -> None:
 
     method.__name__ = "new_" + make.__name__
     method.__doc__ = f"`{make.__name__}` in the dtype of this tensor, on its device."
-    declare(method, method.__name__, method=True, samples=calls(lambda: [call(data(2), *arguments, gradient=False)]))
+    samples = calls(lambda: [call(data(2), *arguments, gradient=False)])
+    declare(method, method.__name__, method=True, samples=samples, recalled="" if make is tensor else "operand")
 
 
 _new(zeros, 2, 3)

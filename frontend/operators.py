@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from flambeau import border
 from flambeau.declarations import in_place
 from flambeau.functions import arithmetic, compare, indexing, inplace, linear
 from flambeau.runtime import recorder
@@ -73,5 +74,7 @@ _SLOTS: dict[str, Any] = {
 recorder.set_hooks(
     window=indexing.window, copy=inplace.copy_values, fill=inplace.fill_
 )  # views by index, and writing to them
+border.recalled[_invert] = "operand"
 for _name, _callable in _SLOTS.items():
-    set_slot(_name, _callable)
+    _known = _callable in border.recalled
+    set_slot(_name, border.public(_callable, _callable.__name__.lstrip("_")) if _known else _callable)

@@ -132,6 +132,7 @@ be replaced at any time; `runs` and `ns` count.
   or of one that is made later, goes to `handler(callable, *args, **kwargs)`; methods of classes are left as they are
 - `make_leaf(tensor, requires_grad, cls=None)`: a new handle of class `cls` on the same storage
 - `set_requires_grad(tensor, flag)`; a tensor that is a view of another shape must be cloned first (ValueError)
+- `not_recalled()`: the calls of Python functions that are on their way are never made again without Python.
 - `set_cell(tensor, other)`: `tensor.data = other`; `is_lone_view(tensor)`: whether it is a view of what nobody else holds,
   `is_part(tensor)`: whether it is a view that shows its base in another way than whole;
   `set_apart(tensor)`: writes to its storage raise RuntimeError from now on
@@ -238,6 +239,7 @@ from flambeau.runtime._recorder import (
     mark_history,
     memory,
     move_storage,
+    not_recalled,
     realize,
     region_begin,
     region_drawn,
@@ -336,6 +338,7 @@ __all__ = [
     "mark_history",
     "memory",
     "move_storage",
+    "not_recalled",
     "realize",
     "region_begin",
     "region_drawn",

@@ -146,9 +146,9 @@ def test_what_is_remembered_is_bounded_and_forgotten_with_the_views():
 
 
 def test_functions_that_give_views_say_what_these_follow_from():
-    assert set(border.views.values()) == {"operand", "types", "place"}
+    assert set(border.recalled.values()) == {"operand", "types", "place"}
     with pytest.raises(ValueError, match="Use operand, types or place"):
-        recorder.Public(len, "f", print, views="anything")
+        recorder.Public(len, "f", print, recalled="anything")
 
 
 def test_ints_of_numpy_name_dimensions_and_places():

@@ -13,8 +13,8 @@ LAYERS = {
     "values": "values sizes function types views selections recalled statics shape buffers owners",
     "traces": "patterns trie trace threads recorder mode period locate log export",
     "cells": "program flatten history ended watches cells holders capture region places tensor view layout stream marks undo "
-    "reset pending",
-    "calls": "call record enter fit learn memo import slots index recall function intercept",
+    "reset pending become",
+    "calls": "call record enter fit learn memo import slots index recall forwarded function intercept",
     "runs": "runs flush failure",
     "module": "module handles arrays forward backward inline public together trees look literal",
 }

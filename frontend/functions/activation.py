@@ -156,6 +156,7 @@ _hardtanh_ = inplace(name="hardtanh")(_hardtanh.rule)
             call(index(4, 5), -2, 2),
         ]
     ),
+    recalled="operand",
 )
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """x limited to [min_val, max_val]; the gradient is 0 on the bounds. Raises ValueError for a `min_val` above `max_val`."""
@@ -168,7 +169,7 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
     return (_hardtanh_ if inplace else _hardtanh)(input, min_val, max_val)
 
 
-@declared(free="nn.functional", samples=unary() + unary(min_val=-0.5, max_val=0.7))
+@declared(free="nn.functional", samples=unary() + unary(min_val=-0.5, max_val=0.7), recalled="operand")
 def hardtanh_(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     """`hardtanh` in place, which looks at no bounds."""
     return _hardtanh_(input, min_val, max_val)

@@ -129,38 +129,38 @@ def _largest_samples(n: int) -> Samples:
     return _adaptive_samples(n, call(data(*((2, 7), (1, 5, 6), (1, 4, 3, 5))[n - 1]), 2, return_indices=True))
 
 
-@declared(free="flambeau nn.functional", samples=_adaptive_samples(1))
+@declared(free="flambeau nn.functional", samples=_adaptive_samples(1), recalled="operand")
 def adaptive_avg_pool1d(input: Tensor, output_size: Target) -> Tensor:
     """The means of `output_size` windows of [(batch,) channels, length]: window o of m goes from floor(o length / m) to
     ceil((o + 1) length / m). None keeps a size. Raises RuntimeError for shapes that do not fit."""
     return _adaptive_avg_pool[1](input, _listed(output_size), 1, "adaptive_avg_pool1d")
 
 
-@declared(free="nn.functional", samples=_adaptive_samples(2))
+@declared(free="nn.functional", samples=_adaptive_samples(2), recalled="operand")
 def adaptive_avg_pool2d(input: Tensor, output_size: Target) -> Tensor:
     """`adaptive_avg_pool1d` over windows of [(batch,) channels, height, width]."""
     return _adaptive_avg_pool[2](input, _listed(output_size), 2, "adaptive_avg_pool2d")
 
 
-@declared(free="nn.functional", samples=_adaptive_samples(3))
+@declared(free="nn.functional", samples=_adaptive_samples(3), recalled="operand")
 def adaptive_avg_pool3d(input: Tensor, output_size: Target) -> Tensor:
     """`adaptive_avg_pool1d` over windows of [(batch,) channels, depth, height, width]."""
     return _adaptive_avg_pool[3](input, _listed(output_size), 3, "adaptive_avg_pool3d")
 
 
-@declared(free="nn.functional", samples=_largest_samples(1))
+@declared(free="nn.functional", samples=_largest_samples(1), recalled="operand")
 def adaptive_max_pool1d(input: Tensor, output_size: Target, return_indices: bool = False) -> Any:
     """The largest elements of the windows of `adaptive_avg_pool1d`; with `return_indices` also where they are."""
     return _largest(1, input, output_size, return_indices)
 
 
-@declared(free="nn.functional", samples=_largest_samples(2))
+@declared(free="nn.functional", samples=_largest_samples(2), recalled="operand")
 def adaptive_max_pool2d(input: Tensor, output_size: Target, return_indices: bool = False) -> Any:
     """`adaptive_max_pool1d` over windows of [(batch,) channels, height, width]; indices count row by row."""
     return _largest(2, input, output_size, return_indices)
 
 
-@declared(free="nn.functional", samples=_largest_samples(3))
+@declared(free="nn.functional", samples=_largest_samples(3), recalled="operand")
 def adaptive_max_pool3d(input: Tensor, output_size: Target, return_indices: bool = False) -> Any:
     """`adaptive_max_pool1d` over windows of [(batch,) channels, depth, height, width]; indices count row by row."""
     return _largest(3, input, output_size, return_indices)

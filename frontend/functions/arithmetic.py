@@ -201,7 +201,7 @@ def neg(input: Tensor_):
     return ops.neg(*promoted("neg", input, number_only=True))
 
 
-@declared(free="flambeau", method=True, samples=unary())
+@declared(free="flambeau", method=True, samples=unary(), recalled="operand")
 def positive(input: Tensor) -> Tensor:
     """`+input`: the tensor itself. Raises RuntimeError for bools."""
     if input.dtype is bool_:
@@ -295,6 +295,7 @@ def pow_number(input: Tensor_, exponent: Number):
             call(index(9, 4), -1, error=(RuntimeError, "cannot be raised to -1")),
         ]
     ),
+    recalled="types",
 )
 def pow(input: Any, exponent: Any) -> Tensor:
     """`input ** exponent`; either may be a number, which as exponent is specialised for: 2 is `x * x`.

@@ -201,6 +201,7 @@ def _margins(op: str, pad: tuple[int, ...], rank: int) -> tuple[list[int], list[
 @declared(
     free="flambeau",
     samples=calls(lambda: [call(data(2, 3), (1, 2)), call(data(2, 3), (-1, 1, 0, 2), 1)]),
+    recalled="operand",
 )
 def constant_pad_nd(input: Tensor, pad: Any, value: float = 0) -> Tensor:
     """`nn.functional.pad(input, pad, value=value)`."""
@@ -277,6 +278,7 @@ def _pad_self(input: Tensor_, pad: Sizes, mode: Static):
             call(data(2), (1,), error=(RuntimeError, "Give (low, high) pairs")),
         ]
     ),
+    recalled="operand",
 )
 def pad(input: Any, pad: tuple[int, ...], mode: str = "constant", value: float | None = None) -> Any:
     """`input` with margins: `pad` has (low, high) pairs for the last dimension, the one before, ...; negative ones crop.

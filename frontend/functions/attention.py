@@ -187,6 +187,7 @@ def _attended_dropping(
             call(data(3, 4), data(5, 4), data(5, 2), truth(3, 5), is_causal=True, error=(RuntimeError, "exclude each")),
         ]
     ),
+    recalled="types",
 )
 def scaled_dot_product_attention(
     query: Tensor,

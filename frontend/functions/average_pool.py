@@ -72,7 +72,7 @@ def _avg_samples(n: int) -> Samples:
     return windows_samples(n, call(data(*extents), 3, 2, 1, True, False), call(data(*extents), 3, 2, 1, True), *divisor)
 
 
-@declared(free="flambeau nn.functional", samples=_avg_samples(1))
+@declared(free="flambeau nn.functional", samples=_avg_samples(1), recalled="operand")
 def avg_pool1d(
     input: Tensor,
     kernel_size: Numbers,
@@ -87,7 +87,7 @@ def avg_pool1d(
     return _averaged(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
 
 
-@declared(free="nn.functional", samples=_avg_samples(2))
+@declared(free="nn.functional", samples=_avg_samples(2), recalled="operand")
 def avg_pool2d(
     input: Tensor,
     kernel_size: Numbers,
@@ -101,7 +101,7 @@ def avg_pool2d(
     return _averaged(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
-@declared(free="nn.functional", samples=_avg_samples(3))
+@declared(free="nn.functional", samples=_avg_samples(3), recalled="operand")
 def avg_pool3d(
     input: Tensor,
     kernel_size: Numbers,

@@ -182,6 +182,7 @@ def clamp_max(input: Tensor_, max: Operand):
             call(data(2), error=(RuntimeError, "both bounds are None")),
         ]
     ),
+    recalled="types",
 )
 def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     """`input` limited to [min, max]; either bound may be a number, a tensor or None; `max` wins where they cross.

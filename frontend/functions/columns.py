@@ -68,6 +68,7 @@ def _columns(input: Tensor_, numbers: Static):
             call(data(1, 2, 2), 3, error=(RuntimeError, "do not fit into (2, 2)")),
         ]
     ),
+    recalled="operand",
 )
 def unfold(
     input: Tensor, kernel_size: Numbers, dilation: Numbers = 1, padding: Numbers = 0, stride: Numbers = 1
@@ -111,6 +112,7 @@ def _folded(input: Tensor_, output_size: Sizes, numbers: Static):
             call(data(8, 11), (4, 5), 2, error=(RuntimeError, "input has shape (8, 11)")),
         ]
     ),
+    recalled="operand",
 )
 def fold(
     input: Tensor,

@@ -42,7 +42,7 @@ def _imag(input: Tensor_):
     return ops.imag(input)
 
 
-@declared(free="flambeau", samples=_ANY)
+@declared(free="flambeau", samples=_ANY, recalled="operand")
 def real(input: Tensor) -> Tensor:
     """The real part, a view; of real tensors the tensor itself."""
     return _real(input) if input.dtype.is_complex else input
@@ -53,6 +53,7 @@ def real(input: Tensor) -> Tensor:
     samples=calls(
         lambda: [call(numbers(2, 3), gradient=False), call(data(2), error=(RuntimeError, "no imaginary part"))]
     ),
+    recalled="operand",
 )
 def imag(input: Tensor) -> Tensor:
     """The imaginary part, a view. Raises RuntimeError for real tensors, as PyTorch does."""
@@ -116,31 +117,31 @@ def _conj(input: Tensor_):
 _conj_in_place = stored(_conj)
 
 
-@declared(free="flambeau", method=True, samples=_ANY)
+@declared(free="flambeau", method=True, samples=_ANY, recalled="operand")
 def conj(input: Tensor) -> Tensor:
     """The conjugate, computed; of a real tensor the tensor itself."""
     return _conj(input) if input.dtype.is_complex else input
 
 
-@declared(free="flambeau", method=True, samples=_ANY)
+@declared(free="flambeau", method=True, samples=_ANY, recalled="operand")
 def conj_physical(input: Tensor) -> Tensor:
     """The conjugate, computed; of a real tensor the tensor itself."""
     return conj(input)
 
 
-@declared(free="flambeau", method=True, samples=_ANY)
+@declared(free="flambeau", method=True, samples=_ANY, recalled="operand")
 def conj_physical_(input: Tensor) -> Tensor:
     """The tensor with its elements conjugated."""
     return _conj_in_place(input) if input.dtype.is_complex else input
 
 
-@declared(free="flambeau", method=True, samples=_ANY)
+@declared(free="flambeau", method=True, samples=_ANY, recalled="operand")
 def resolve_conj(input: Tensor) -> Tensor:
     """The tensor itself: none waits to be conjugated."""
     return input
 
 
-@declared(free="flambeau", method=True, samples=_ANY)
+@declared(free="flambeau", method=True, samples=_ANY, recalled="operand")
 def resolve_neg(input: Tensor) -> Tensor:
     """The tensor itself: none waits to be negated."""
     return input
@@ -257,7 +258,7 @@ def _adjoint_copy(input: Tensor_):
             call(data(3), error=(RuntimeError, "Pass matrices")),
         ]
     ),
-    views="operand",
+    recalled="operand",
 )
 def adjoint(input: Tensor) -> Tensor:
     """The last two dimensions swapped, and conjugated: of real tensors a view, of complex ones a copy.
@@ -270,7 +271,7 @@ def adjoint(input: Tensor) -> Tensor:
 attribute("mH")(adjoint)
 
 
-@attribute("H", views="operand")
+@attribute("H", recalled="operand")
 def _conjugate_transpose(self: Tensor) -> Tensor:
     """`x.H`: the transposed matrix, conjugated. Raises RuntimeError for other than two dimensions."""
     if self.ndim not in (0, 2):

@@ -17,7 +17,7 @@ from flambeau.dialects.dtypes import DType, of_python
 from flambeau.function import Static, Tensor_, function
 from flambeau.functions.transfer import moved
 from flambeau.memory_format import in_format
-from flambeau.runtime.recorder import Tensor
+from flambeau.runtime.recorder import Tensor, not_recalled
 from flambeau.samples import call, calls, data, points
 from flambeau.tensor_types import dtype_of
 
@@ -34,6 +34,7 @@ def convert(input: Tensor, dtype: DType, copy: bool = False) -> Tensor:
         return input.clone() if copy else input
     if input.dtype.is_complex and not dtype.is_complex and not dtype.is_bool:
         warnings.warn("[to] casting complex values to real discards the imaginary part. Use x.real.", stacklevel=2)
+        not_recalled()  # it warns each time
     return cast(input, dtype)
 
 
@@ -84,7 +85,7 @@ def parse_to(op: str, *args: Any, **kwargs: Any) -> ToArguments:
             call(data(2), 3.0, error=(TypeError, "Pass a dtype, a device or a tensor")),
         ]
     ),
-    views="operand",
+    recalled="operand",
 )
 def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """`to(dtype)`, `to(device)`, `to(device, dtype)` or `to(other)`: the tensor converted and moved, or itself if nothing changes;
@@ -105,6 +106,7 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     samples=calls(
         lambda: [call(points(), data(2), gradient=False), call(points(), np.zeros(1, np.int64), gradient=False)]
     ),
+    recalled="types",
 )
 def type_as(self: Tensor, other: Tensor) -> Tensor:
     """Converted to the dtype of `other`."""
@@ -123,7 +125,7 @@ def _named(name: str, dtype: DType) -> None:
 
     method.__name__ = method.__qualname__ = name
     method.__doc__ = f"`to({dtype!r})`."
-    declare(method, name, method=True, samples=_CONVERTED, views="operand")
+    declare(method, name, method=True, samples=_CONVERTED, recalled="operand")
 
 
 for _dtype in (d for d in dtypes.SUPPORTED if d.has_classes):
@@ -140,6 +142,7 @@ for _dtype in (d for d in dtypes.SUPPORTED if d.has_classes):
             call(data(2), "number", error=(TypeError, "is no dtype")),
         ]
     ),
+    recalled="operand",
 )
 def type_(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
     """Converted to `dtype`, which may also be a type such as `LongTensor`, or the name of one; without it, the name of the tensor's

@@ -152,7 +152,11 @@ def empty(
     return with_grad(recorder.tensor_from_buffer(buffer, shape, dtype, unset=True), requires_grad)
 
 
-@declared(free="flambeau", samples=calls(lambda: [call(data(2, 3)), call(data()), call(data(0, 3), dtype=float64)]))
+@declared(
+    free="flambeau",
+    samples=calls(lambda: [call(data(2, 3)), call(data()), call(data(0, 3), dtype=float64)]),
+    recalled="operand",
+)
 def zeros_like(
     input: Tensor,
     *,
@@ -174,7 +178,11 @@ def zeros_like(
     )
 
 
-@declared(free="flambeau", samples=calls(lambda: [call(data(2, 3)), call(data()), call(data(0, 3), dtype=float64)]))
+@declared(
+    free="flambeau",
+    samples=calls(lambda: [call(data(2, 3)), call(data()), call(data(0, 3), dtype=float64)]),
+    recalled="operand",
+)
 def ones_like(
     input: Tensor,
     *,
@@ -197,7 +205,9 @@ def ones_like(
 
 
 @declared(
-    free="flambeau", samples=calls(lambda: [call(data(2, 3), 1), call(data(), 1), call(data(0, 3), 1, dtype=float64)])
+    free="flambeau",
+    samples=calls(lambda: [call(data(2, 3), 1), call(data(), 1), call(data(0, 3), 1, dtype=float64)]),
+    recalled="operand",
 )
 def full_like(
     input: Tensor,

@@ -49,7 +49,7 @@ def _parts(input: Tensor, cuts: list[int], dim: int) -> tuple[Tensor, ...]:
             call(data(3), 0, error=(RuntimeError, "Use at least 1")),
         ]
     ),
-    views="operand",
+    recalled="operand",
 )
 def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """Views of `input` cut along `dim`: into so many parts, of which the first may be one longer, or before the places given (a
@@ -91,7 +91,7 @@ def _split_along(op: str, input: Tensor, places: tuple[Any, ...], rank: int, dim
             call(data(2, 4), 3, error=(RuntimeError, "do not divide dimension 1")),
         ]
     ),
-    views="operand",
+    recalled="operand",
 )
 def hsplit(input: Tensor, *indices_or_sections: Any, indices: Any = None, sections: Any = None) -> tuple[Tensor, ...]:
     """Views cut along the second dimension (the only one of vectors): into equal parts, or before the places given.
@@ -109,7 +109,7 @@ def hsplit(input: Tensor, *indices_or_sections: Any, indices: Any = None, sectio
     samples=calls(
         lambda: [call(data(4, 2), 2), call(data(4, 2), (1, 3)), call(data(4), 2, error=(RuntimeError, "at least 2"))]
     ),
-    views="operand",
+    recalled="operand",
 )
 def vsplit(input: Tensor, *indices_or_sections: Any, indices: Any = None, sections: Any = None) -> tuple[Tensor, ...]:
     """Views cut along the first of at least two dimensions: into equal parts, or before the places given.
@@ -129,7 +129,7 @@ def vsplit(input: Tensor, *indices_or_sections: Any, indices: Any = None, sectio
             call(data(4, 2), 2, error=(RuntimeError, "at least 3")),
         ]
     ),
-    views="operand",
+    recalled="operand",
 )
 def dsplit(input: Tensor, *indices_or_sections: Any, indices: Any = None, sections: Any = None) -> tuple[Tensor, ...]:
     """Views cut along the third of at least three dimensions: into equal parts, or before the places given.

@@ -85,7 +85,7 @@ _DIAGONAL = calls(
 )
 
 
-@declared(free="flambeau", method=True, samples=_DIAGONAL, views="operand")
+@declared(free="flambeau", method=True, samples=_DIAGONAL, recalled="operand")
 def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
     """The diagonal of dimensions `dim1` and `dim2` as the last dimension of a view; `offset` counts diagonals to the right of the
     main one, negative ones to the left.
@@ -166,6 +166,7 @@ def _diag_embed(input: Tensor_, diagonal: Sizes):
             call(data(2, 2, 2), error=(RuntimeError, "Pass a vector or a matrix")),
         ]
     ),
+    recalled="operand",
 )
 def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     """Of a matrix, diagonal number `diagonal` (0 the main one) as a copy; of a vector, the matrix that has it there.

@@ -223,7 +223,12 @@ def _trapezoid(y: Tensor_, x: Optional_, dx: Operand, dim: Static):
     return reduced("sum", twice, (axis,), False) / 2.0
 
 
-@declared(free="flambeau", aliases="trapz", samples=_SAMPLES + calls(lambda: [call(data(0, 3), dim=0, gradient=False)]))
+@declared(
+    free="flambeau",
+    aliases="trapz",
+    samples=_SAMPLES + calls(lambda: [call(data(0, 3), dim=0, gradient=False)]),
+    recalled="types",
+)
 def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Any = 1, dim: int = -1) -> Tensor:
     """The integral of samples along `dim` by the trapezoidal rule: taken at `x`, which broadcasts, or `dx` (1) apart.
 
@@ -238,7 +243,7 @@ def _cumulative(y: Tensor_, x: Optional_, dx: Operand, dim: Static):
     return ops.cumsum(twice / 2.0, axis=axis, reverse=False)
 
 
-@declared(free="flambeau", samples=_SAMPLES)
+@declared(free="flambeau", samples=_SAMPLES, recalled="types")
 def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Any = 1, dim: int = -1) -> Tensor:
     """The integrals from the first sample to each other one along `dim`, of which there is one less. See `trapezoid`."""
     return _cumulative(y, x, _one_of("cumulative_trapezoid", x, dx), dim)

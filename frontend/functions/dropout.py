@@ -52,6 +52,7 @@ _dropout_ = inplace(name="dropout")(_dropout.rule)
     samples=calls(
         lambda: [call(data(3, 4), 0.25), call(data(3, 4), training=False), call(data(2), 1.5, error=(ValueError, ""))]
     ),
+    recalled="operand",
 )
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """`input` with elements set to 0 with probability `p` and the others divided by 1 - p; itself unless `training`.
@@ -121,7 +122,7 @@ def _samples(*shape: int) -> Samples:
     )
 
 
-@declared(free="nn.functional", samples=_samples(2, 3, 4))
+@declared(free="nn.functional", samples=_samples(2, 3, 4), recalled="operand")
 def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """`dropout` of whole channels of [(batch,) channels, length]. Raises ValueError for p outside of [0, 1], RuntimeError for other
     shapes."""
@@ -133,26 +134,26 @@ def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
     return input if inplace else found
 
 
-@declared(free="nn.functional", samples=_samples(2, 3, 2, 2))
+@declared(free="nn.functional", samples=_samples(2, 3, 2, 2), recalled="operand")
 def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """`dropout` of whole channels of [batch, channels, height, width]. Raises ValueError for p outside of [0, 1]."""
     return _dropped("dropout2d", input, p, training, inplace)
 
 
-@declared(free="nn.functional", samples=_samples(2, 3, 1, 2, 2))
+@declared(free="nn.functional", samples=_samples(2, 3, 1, 2, 2), recalled="operand")
 def dropout3d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """`dropout` of whole channels of [batch, channels, depth, height, width]. Raises ValueError for p outside of [0, 1]."""
     return _dropped("dropout3d", input, p, training, inplace)
 
 
-@declared(free="nn.functional", samples=_samples(3, 4))
+@declared(free="nn.functional", samples=_samples(3, 4), recalled="operand")
 def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
     """Elements set to the least value of `selu` with probability `p`, and all scaled and shifted so that mean 0 and variance 1
     stay. Raises ValueError for p outside of [0, 1]."""
     return _dropped("alpha_dropout", input, p, training, inplace, False)
 
 
-@declared(free="nn.functional", samples=_samples(2, 3, 4))
+@declared(free="nn.functional", samples=_samples(2, 3, 4), recalled="operand")
 def feature_alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
     """`alpha_dropout` of whole channels of [batch, channels, ...]. Raises ValueError for p outside of [0, 1]."""
     return _dropped("feature_alpha_dropout", input, p, training, inplace, True)

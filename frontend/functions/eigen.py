@@ -37,7 +37,7 @@ _EIG = calls(
 )
 
 
-@declared(free="linalg", samples=_EIG)
+@declared(free="linalg", samples=_EIG, recalled="operand")
 def eig(input: Tensor, *, out: Any = None) -> Any:
     """(eigenvalues, eigenvectors) of square matrices, complex and in no order; the vectors are columns of norm 1.
 

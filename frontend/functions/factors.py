@@ -77,6 +77,7 @@ declare(_linalg_cholesky, "cholesky", free="linalg", samples=_CHOLESKY)
             call(_NOT_POSITIVE, check_errors=True, error=(LinAlgError, "not positive-definite")),
         ]
     ),
+    recalled="operand",
 )
 def cholesky_ex(input: Tensor, *, upper: bool = False, check_errors: bool = False, out: Any = None) -> Any:
     """(L, info): `cholesky`, and for each matrix 0, or the order of the leading minor that is not positive-definite; L is then of
@@ -128,6 +129,7 @@ def lu_factor(A: Tensor, *, pivot: bool = True, out: Any = None) -> Any:
             call(singular(), check_errors=True, error=(LinAlgError, "is singular")),
         ]
     ),
+    recalled="operand",
 )
 def lu_factor_ex(A: Tensor, *, pivot: bool = True, check_errors: bool = False, out: Any = None) -> Any:
     """(LU, pivots, info): `lu_factor`, and for each matrix 0 or the place, from 1, of the first zero on the diagonal of U. Raises
@@ -147,6 +149,7 @@ def lu_factor_ex(A: Tensor, *, pivot: bool = True, check_errors: bool = False, o
             call(singular(), error=(LinAlgError, "is singular")),
         ]
     ),
+    recalled="operand",
 )
 def lu(A: Tensor, pivot: bool = True, get_infos: bool = False, *, out: Any = None) -> Any:
     """(LU, pivots) as `linalg.lu_factor` gives them, or with `get_infos` (LU, pivots, infos)."""
@@ -185,6 +188,7 @@ def _unpacked(LU_data: Tensor_, LU_pivots: Tensor_):
             call(data(3), np.array([1], np.int32), error=(RuntimeError, "at least 2 dimensions")),
         ]
     ),
+    recalled="types",
 )
 def lu_unpack(
     LU_data: Tensor, LU_pivots: Tensor, unpack_data: bool = True, unpack_pivots: bool = True, *, out: Any = None
@@ -259,7 +263,12 @@ declare(
 )
 
 
-@declared(free="flambeau", method=True, samples=calls(lambda: [call(matrices(3, 2)), call(matrices(2, 2, 3))]))
+@declared(
+    free="flambeau",
+    method=True,
+    samples=calls(lambda: [call(matrices(3, 2)), call(matrices(2, 2, 3))]),
+    recalled="operand",
+)
 def qr(input: Tensor, some: bool = True, *, out: Any = None) -> Any:
     """`linalg.qr` in mode "reduced", or "complete" where `some` is False."""
     return return_types.qr(*_linalg_qr(input, "reduced" if some else "complete", out=out))

@@ -150,6 +150,7 @@ def _take_along(input: Tensor_, indices: Tensor_, dim: Static):
             call(data(4, 3), index(3, 2), 1, error=(RuntimeError, "differ in dimensions")),
         ]
     ),
+    recalled="types",
 )
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None, *, out: Tensor | None = None) -> Tensor:
     """The elements of `input` at `indices` along `dim`, as argsort and argmax give them; both broadcast in all other dimensions.

@@ -196,7 +196,7 @@ def _along(tensor: Tensor, dim: int, item: Any) -> Tensor:
     samples=calls(
         lambda: [call(data(3, 4), 0, 1), call(data(3, 4), -1, -2), call(data(3), 0, 3, error=(IndexError, "3"))]
     ),
-    views="operand",
+    recalled="operand",
 )
 def select(input: Tensor, dim: int, index: int) -> Tensor:
     """The slice at position `index` along `dim`, which the result lacks. A view."""
@@ -237,7 +237,7 @@ def _start_of(op: str, start: Any) -> int:
             call(data(), 0, 0, 1, error=(RuntimeError, "is 0-d")),
         ]
     ),
-    views="operand",
+    recalled="operand",
 )
 def narrow(input: Tensor, dim: int, start: int | Tensor, length: int) -> Tensor:
     """`length` slices from position `start`, an int or a 0-d tensor of ints, along `dim`. A view. Raises IndexError for a start
@@ -261,7 +261,7 @@ def narrow(input: Tensor, dim: int, start: int | Tensor, length: int) -> Tensor:
     free="flambeau",
     method=True,
     samples=calls(lambda: [call(data(2, 5), [1, 4], 1), call(data(5), [1, 3], error=(RuntimeError, "do not add up"))]),
-    views="operand",
+    recalled="operand",
 )
 def split_with_sizes(input: Tensor, split_sizes: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """Views of parts of the given sizes along `dim`, as `split` gives them."""
@@ -278,7 +278,7 @@ def split_with_sizes(input: Tensor, split_sizes: Any, dim: int = 0) -> tuple[Ten
             call(data(5), [1, 3], error=(RuntimeError, "do not add up")),
         ]
     ),
-    views="operand",
+    recalled="operand",
 )
 def split(tensor: Tensor, split_size_or_sections: int | list[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Views of `tensor` cut along `dim` into pieces of one size (the last may be smaller) or of the given sizes."""
@@ -313,7 +313,7 @@ def split(tensor: Tensor, split_size_or_sections: int | list[int], dim: int = 0)
             call(data(5), 0, error=(RuntimeError, "Use at least 1")),
         ]
     ),
-    views="operand",
+    recalled="operand",
 )
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most `chunks` views of equal size along `dim` (the last may be smaller)."""
@@ -335,7 +335,7 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
             call(data(3), 1, error=(IndexError, "dim 1 is out of range")),
         ]
     ),
-    views="operand",
+    recalled="operand",
 )
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """The slices along `dim`, each without it. Views."""

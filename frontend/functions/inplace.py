@@ -26,6 +26,7 @@ _clamp_both_, _clamp_min_, _clamp_max_ = (
 @declared(
     method=True,
     samples=calls(lambda: [call(data(2, 3, low=0.5, high=3), 2), call(data(2, 3, low=0.5, high=3), data(3))]),
+    recalled="types",
 )
 def pow_(input: Tensor, exponent: Any) -> Tensor:
     """`input **= exponent`."""
@@ -44,6 +45,7 @@ def pow_(input: Tensor, exponent: Any) -> Tensor:
             call(data(2), error=(RuntimeError, "both bounds are None")),
         ]
     ),
+    recalled="types",
 )
 def clamp_(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     """Limit `input` to [min, max] in place. See `clamp`."""
@@ -111,6 +113,7 @@ def copy_values(input: Tensor_, src: Tensor_):
             call(data(2), data(3), error=(RuntimeError, "does not broadcast")),
         ]
     ),
+    recalled="types",
 )
 def copy_(input: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
     """Replace the elements of `input` by those of `src`, which is converted to its dtype, broadcast to its shape

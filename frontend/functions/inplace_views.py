@@ -30,26 +30,33 @@ def _become(op: str, tensor: Tensor, other: Tensor) -> Tensor:
 
 
 @declared(
-    method=True, samples=calls(lambda: [call(data(1, 2, 1), gradient=False), call(data(1, 2), 0, gradient=False)])
+    method=True,
+    samples=calls(lambda: [call(data(1, 2, 1), gradient=False), call(data(1, 2), 0, gradient=False)]),
+    recalled="operand",
 )
 def squeeze_(input: Tensor, *dim: Any, **named: Any) -> Tensor:
     """`squeeze`, of the tensor itself. Raises RuntimeError for a leaf that requires grad."""
     return _become("squeeze_", input, shape.squeeze(input, *dim, **named))
 
 
-@declared(method=True, samples=calls(lambda: [call(data(2, 3), 1, gradient=False)]))
+@declared(method=True, samples=calls(lambda: [call(data(2, 3), 1, gradient=False)]), recalled="operand")
 def unsqueeze_(input: Tensor, dim: int) -> Tensor:
     """`unsqueeze`, of the tensor itself. Raises RuntimeError for a leaf that requires grad."""
     return _become("unsqueeze_", input, shape.unsqueeze(input, dim))
 
 
-@declared(method=True, aliases="swapaxes_ swapdims_", samples=calls(lambda: [call(data(2, 3), 0, 1, gradient=False)]))
+@declared(
+    method=True,
+    aliases="swapaxes_ swapdims_",
+    samples=calls(lambda: [call(data(2, 3), 0, 1, gradient=False)]),
+    recalled="operand",
+)
 def transpose_(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """`transpose`, of the tensor itself. Raises RuntimeError for a leaf that requires grad."""
     return _become("transpose_", input, permutations.transpose(input, dim0, dim1))
 
 
-@declared(method=True, samples=calls(lambda: [call(data(2, 3), gradient=False)]))
+@declared(method=True, samples=calls(lambda: [call(data(2, 3), gradient=False)]), recalled="operand")
 def t_(input: Tensor) -> Tensor:
     """`t`, of the tensor itself. Raises RuntimeError for a leaf that requires grad."""
     return _become("t_", input, permutations.t(input))

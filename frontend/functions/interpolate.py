@@ -70,6 +70,7 @@ def _check(input: Tensor, size: Any, scale_factor: Any, mode: str, align_corners
             call(data(1, 1, 4), (2, 3), error=(ValueError, "1 spatial dimensions")),
         ]
     ),
+    recalled="operand",
 )
 def interpolate(
     input: Tensor,

@@ -39,19 +39,19 @@ _AT_LEAST = calls(
 )
 
 
-@declared(free="flambeau", samples=_AT_LEAST, views="operand")
+@declared(free="flambeau", samples=_AT_LEAST, recalled="operand")
 def atleast_1d(*tensors: Any) -> Any:
     """A view with at least one dimension; of several tensors (or a sequence) a tuple of views."""
     return _each("atleast_1d", tensors, lambda t: t if t.ndim else unsqueeze(t, 0))
 
 
-@declared(free="flambeau", samples=_AT_LEAST, views="operand")
+@declared(free="flambeau", samples=_AT_LEAST, recalled="operand")
 def atleast_2d(*tensors: Any) -> Any:
     """A view with at least two dimensions, of which new ones go in front; of several tensors (or a sequence) a tuple of views."""
     return _each("atleast_2d", tensors, lambda t: t if t.ndim > 1 else reshape(t, (1, t.numel())))
 
 
-@declared(free="flambeau", samples=_AT_LEAST, views="operand")
+@declared(free="flambeau", samples=_AT_LEAST, recalled="operand")
 def atleast_3d(*tensors: Any) -> Any:
     """A view with at least three dimensions: [n] becomes [1, n, 1], [m, n] becomes [m, n, 1]; of several tensors (or a sequence)
     a tuple of views."""

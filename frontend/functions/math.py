@@ -166,7 +166,7 @@ def _frexp(input: Tensor_):
     return ops.frexp(floating(input))
 
 
-@declared(free="flambeau", method=True, samples=unary())
+@declared(free="flambeau", method=True, samples=unary(), recalled="operand")
 def frexp(input: Tensor) -> Any:
     """(mantissa, exponent) with `input == mantissa * 2**exponent`: 1/2 <= |mantissa| < 1, int32 exponents. Zeros, infinities and
     NaN are their own mantissa, with exponent 0."""

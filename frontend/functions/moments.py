@@ -78,10 +78,10 @@ def _norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False,
     return reduce.norm(input if dtype is None else input.to(dtype), p, dim, keepdim)
 
 
-declare(_norm, "norm", method=True, samples=_NORMS)
+declare(_norm, "norm", method=True, samples=_NORMS, recalled="types")
 
 
-@declared(free="flambeau", samples=_NORMS)
+@declared(free="flambeau", samples=_NORMS, recalled="operand")
 def norm(
     input: Tensor,
     p: Any = "fro",
@@ -126,6 +126,7 @@ def _aminmax(input: Tensor_, dim: Static, keepdim: Static):
             call(data(2, 3), dim=2, error=(IndexError, "dim 2 is out of range")),
         ]
     ),
+    recalled="operand",
 )
 def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> Any:
     """(min, max): the smallest and the largest element along `dim`, or of all. NaN wins; ties share the gradient evenly.

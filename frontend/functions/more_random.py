@@ -46,6 +46,7 @@ def _normal_of(mean: Operand, std: Operand, generator: Stream_ = generators.defa
             call(0.0, -1.0, (2,), error=(RuntimeError, "Use at least 0")),
         ]
     ),
+    recalled="types",
 )
 def normal(
     mean: Any,
@@ -131,6 +132,7 @@ def _without_replacement(input: Tensor_, count: Static, generator: Stream_ = gen
             call(data(4, low=0.5, high=2), 5, error=(RuntimeError, "without replacement")),
         ]
     ),
+    recalled="operand",
 )
 def multinomial(
     input: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None
@@ -206,7 +208,7 @@ def _random_bits_(input: Tensor_, generator: Stream_ = generators.default_genera
     return ops.or_(ops.shl(high, high.like(31)), ops.shr(low, low.like(1)))
 
 
-@declared(method=True, samples=calls(lambda: [call(data(3, 4), 2.0, gradient=False)]))
+@declared(method=True, samples=calls(lambda: [call(data(3, 4), 2.0, gradient=False)]), recalled="operand")
 def exponential_(input: Tensor, lambd: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fill with exponentially distributed numbers of rate `lambd`. Raises RuntimeError for a rate that is not positive."""
     if not lambd > 0:
@@ -214,7 +216,7 @@ def exponential_(input: Tensor, lambd: float = 1.0, *, generator: Generator | No
     return _exponential_(input, lambd, generator)
 
 
-@declared(method=True, samples=calls(lambda: [call(data(3, 4), 0.25, gradient=False)]))
+@declared(method=True, samples=calls(lambda: [call(data(3, 4), 0.25, gradient=False)]), recalled="operand")
 def geometric_(input: Tensor, p: float, *, generator: Generator | None = None) -> Tensor:
     """Fill with the number of trials, each of which succeeds with probability `p`, up to the first success.
 
@@ -225,7 +227,7 @@ def geometric_(input: Tensor, p: float, *, generator: Generator | None = None) -
     return _geometric_(input, p, generator)
 
 
-@declared(method=True, samples=calls(lambda: [call(data(3, 4), 1.0, 2.0, gradient=False)]))
+@declared(method=True, samples=calls(lambda: [call(data(3, 4), 1.0, 2.0, gradient=False)]), recalled="operand")
 def cauchy_(input: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fill with numbers of a Cauchy distribution. Raises RuntimeError for a sigma that is not positive."""
     if not sigma > 0:
@@ -233,7 +235,7 @@ def cauchy_(input: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator
     return _cauchy_(input, median, sigma, generator)
 
 
-@declared(method=True, samples=calls(lambda: [call(data(3, 4), 0.0, 0.5, gradient=False)]))
+@declared(method=True, samples=calls(lambda: [call(data(3, 4), 0.0, 0.5, gradient=False)]), recalled="operand")
 def log_normal_(input: Tensor, mean: float = 1.0, std: float = 2.0, *, generator: Generator | None = None) -> Tensor:
     """Fill with numbers whose logarithms are normally distributed. Raises RuntimeError for a std that is not positive."""
     if not std > 0:
@@ -246,6 +248,7 @@ def log_normal_(input: Tensor, mean: float = 1.0, std: float = 2.0, *, generator
     samples=calls(
         lambda: [call(data(3, 4), 2, 7, gradient=False), call(data(3), 5, 5, error=(RuntimeError, "larger"))]
     ),
+    recalled="operand",
 )
 def random_(input: Tensor, from_: int = 0, to: int | None = None, *, generator: Generator | None = None) -> Tensor:
     """Fill with whole numbers from `from_` to `to` - 1; `random_(to)` starts at 0; without bounds, up to the largest that the dtype

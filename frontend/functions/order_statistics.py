@@ -95,7 +95,7 @@ _SAMPLES = calls(
 )
 
 
-@declared(free="flambeau", method=True, samples=_SAMPLES)
+@declared(free="flambeau", method=True, samples=_SAMPLES, recalled="operand")
 def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     """`median(x)`: the median of all elements, of an even number of them the lower one; of nothing NaN. `median(x, dim, keepdim)`:
     (values, indices) along `dim`. NaN where there is a NaN. The gradient goes to one place: of equal elements, which keep
@@ -106,7 +106,7 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     return _median_of_all(input) if dim is None else return_types.median(*_median(input, dim, keepdim))
 
 
-@declared(free="flambeau", method=True, samples=_SAMPLES)
+@declared(free="flambeau", method=True, samples=_SAMPLES, recalled="operand")
 def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     """`median` of the elements that are not NaN; NaN where there are none."""
     return _nanmedian_of_all(input) if dim is None else return_types.nanmedian(*_nanmedian(input, dim, keepdim))
@@ -150,6 +150,7 @@ def _mode(input: Tensor_, dim: Static, keepdim: Static):
             call(data(2, 3), 2, error=(IndexError, "dim 2 is out of range")),
         ]
     ),
+    recalled="operand",
 )
 def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
     """(values, indices): the element along `dim` that is there most often, of several such the smallest, and the last place where

@@ -59,6 +59,7 @@ def ldl_factor(input: Tensor, *, hermitian: bool = False, out: Any = None) -> An
             call(np.zeros((2, 2)), check_errors=True, error=(LinAlgError, "is singular")),
         ]
     ),
+    recalled="operand",
 )
 def ldl_factor_ex(input: Tensor, *, hermitian: bool = False, check_errors: bool = False, out: Any = None) -> Any:
     """(LD, pivots, info): `ldl_factor`, and for each matrix 0 or the place, from 1, of the first zero on the diagonal of D. Raises
@@ -122,6 +123,7 @@ def _geqrf(input: Tensor_):
             call(data(3), error=(RuntimeError, "at least 2 dimensions")),
         ]
     ),
+    recalled="operand",
 )
 def geqrf(input: Tensor, *, out: Any = None) -> Any:
     """(a, tau): R, with the reflectors below its diagonal whose product is Q, of input = Q R, and their factors; see

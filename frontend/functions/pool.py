@@ -229,7 +229,7 @@ def _unpool_samples(n: int) -> Samples:
     )
 
 
-@declared(free="nn.functional", samples=_unpool_samples(1))
+@declared(free="nn.functional", samples=_unpool_samples(1), recalled="types")
 def max_unpool1d(
     input: Tensor,
     indices: Tensor,
@@ -244,7 +244,7 @@ def max_unpool1d(
     return _unpooled(1, input, indices, kernel_size, stride, padding, output_size)
 
 
-@declared(free="nn.functional", samples=_unpool_samples(2))
+@declared(free="nn.functional", samples=_unpool_samples(2), recalled="types")
 def max_unpool2d(
     input: Tensor,
     indices: Tensor,
@@ -257,7 +257,7 @@ def max_unpool2d(
     return _unpooled(2, input, indices, kernel_size, stride, padding, output_size)
 
 
-@declared(free="nn.functional", samples=_unpool_samples(3))
+@declared(free="nn.functional", samples=_unpool_samples(3), recalled="types")
 def max_unpool3d(
     input: Tensor,
     indices: Tensor,

@@ -173,7 +173,7 @@ def randn(
     return _normal(generator, shape, dtype).cast(dtype)
 
 
-@declared(free="flambeau", samples=calls(lambda: [call(data(2, 3), gradient=False)]))
+@declared(free="flambeau", samples=calls(lambda: [call(data(2, 3), gradient=False)]), recalled="operand")
 def rand_like(
     input: Tensor,
     *,
@@ -197,7 +197,7 @@ def rand_like(
     )
 
 
-@declared(free="flambeau", samples=calls(lambda: [call(data(2, 3), gradient=False)]))
+@declared(free="flambeau", samples=calls(lambda: [call(data(2, 3), gradient=False)]), recalled="operand")
 def randn_like(
     input: Tensor,
     *,
@@ -278,7 +278,7 @@ def randint(
     return with_grad(made, requires_grad, there)
 
 
-@declared(free="flambeau", samples=calls(lambda: [call(data(2, 3), 5, gradient=False)]))
+@declared(free="flambeau", samples=calls(lambda: [call(data(2, 3), 5, gradient=False)]), recalled="operand")
 def randint_like(
     input: Tensor,
     *bounds: int,
@@ -345,7 +345,12 @@ def _bernoulli(input: Tensor_, generator: Stream_ = generators.default_generator
     return (_uniform(generator, p.shape, p.dtype) < p).cast(input.dtype)
 
 
-@declared(free="flambeau", method=True, samples=calls(lambda: [call(data(3, 4, low=0, high=1), gradient=False)]))
+@declared(
+    free="flambeau",
+    method=True,
+    samples=calls(lambda: [call(data(3, 4, low=0, high=1), gradient=False)]),
+    recalled="operand",
+)
 def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
     """1 with the probability that the element gives, or with probability `p`, else 0, in the shape and dtype of `input`.
 
@@ -380,7 +385,7 @@ def _bernoulli_(input: Tensor_, p: Operand, generator: Stream_ = generators.defa
     return (unit < p.cast(float32).expand(input.shape)).cast(input.dtype)
 
 
-@declared(method=True, samples=calls(lambda: [call(data(3, 4), -1, 2, gradient=False)]))
+@declared(method=True, samples=calls(lambda: [call(data(3, 4), -1, 2, gradient=False)]), recalled="operand")
 def uniform_(input: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fill with uniform numbers in [from_, to), both parts of complex ones.
 
@@ -396,7 +401,7 @@ def uniform_(input: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: G
     return _uniform_(input, from_, to, generator)
 
 
-@declared(method=True, samples=calls(lambda: [call(data(3, 4), -1, 2, gradient=False)]))
+@declared(method=True, samples=calls(lambda: [call(data(3, 4), -1, 2, gradient=False)]), recalled="operand")
 def normal_(input: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fill with normally distributed numbers. Raises RuntimeError for a `std` that is negative or NaN."""
     if not std >= 0:
@@ -407,7 +412,7 @@ def normal_(input: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Ge
     return _normal_(input, mean, std, generator)
 
 
-@declared(method=True, samples=calls(lambda: [call(data(3, 4), 0.25, gradient=False)]))
+@declared(method=True, samples=calls(lambda: [call(data(3, 4), 0.25, gradient=False)]), recalled="types")
 def bernoulli_(input: Tensor, p: float = 0.5, *, generator: Generator | None = None) -> Tensor:
     """Fill with 1 with probability `p`, else 0. Raises RuntimeError for one outside [0, 1]."""
     if not isinstance(p, Tensor) and not 0 <= p <= 1:

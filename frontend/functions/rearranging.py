@@ -27,7 +27,7 @@ from flambeau.samples import call, calls, data, index
     free="flambeau",
     method=True,
     samples=calls(lambda: [call(data(2, 3)), call(data()), call(data(3))]),
-    views="operand",
+    recalled="operand",
 )
 def ravel(input: Tensor) -> Tensor:
     """All elements in row-major order as one dimension: a view where strides allow, else a copy."""
@@ -224,6 +224,7 @@ def _powers(x: Tensor_, count: Sizes, increasing: Static):
             call(data(2, 2), error=(RuntimeError, "Pass a vector")),
         ]
     ),
+    recalled="operand",
 )
 def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
     """The powers of the elements of a vector as rows, [n, N], the highest first unless `increasing`; N is n by default.
@@ -280,6 +281,7 @@ def _summed(input: Tensor_, size: Sizes):
             call(data(2, 3), (2, 2), error=(RuntimeError, "does not expand")),
         ]
     ),
+    recalled="operand",
 )
 def sum_to_size(input: Tensor, *size: Any) -> Tensor:
     """Summed to the shape `size`, from which the tensor's own shape is what `expand` makes; itself if it has that shape.

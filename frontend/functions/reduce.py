@@ -183,6 +183,7 @@ def _min_dim(input: Tensor_, dim: Static, keepdim: Static):
     free="flambeau",
     method=True,
     samples=folds(several=False, empty=False) + calls(lambda: [call(data(2, 3), data(3, low=-1, high=3))]),
+    recalled="types",
 )
 def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None) -> Any:
     """`max(x)`: the largest element. `max(x, dim, keepdim)`: (values, indices) along `dim`, the first of equal ones.
@@ -200,6 +201,7 @@ def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor 
     free="flambeau",
     method=True,
     samples=folds(several=False, empty=False) + calls(lambda: [call(data(2, 3), data(3, low=-1, high=3))]),
+    recalled="types",
 )
 def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None) -> Any:
     """`min(x)`: the smallest element. `min(x, dim, keepdim)`: (values, indices) along `dim`, the first of equal ones.

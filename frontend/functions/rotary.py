@@ -85,6 +85,7 @@ def _at(input: Tensor_, positions: Tensor_, base: Operand, interleaved: Static):
             call(data(3, 4), index(9, 2, 3), error=(RuntimeError, "positions (2, 3) are more")),
         ]
     ),
+    recalled="types",
 )
 def rotary_embedding(input: Tensor, positions: Any = 0, base: float = 10000.0, interleaved: bool = False) -> Tensor:
     """`input` [..., length, n] with pair i of its n features turned by position * base ** (-2i / n) radians. Su et al. (2021).

@@ -86,14 +86,14 @@ def _cummin(input: Tensor_, dim: Static):
     return _extreme("cummin", input, dim)
 
 
-@declared(free="flambeau", method=True, samples=_SAMPLES)
+@declared(free="flambeau", method=True, samples=_SAMPLES, recalled="operand")
 def cummax(input: Tensor, dim: int) -> Any:
     """(values, indices): the largest element up to each place along `dim`, and where it was met last (int64). NaN counts as
     largest. The gradient goes to that place. Raises IndexError for a dim that does not exist."""
     return return_types.cummax(*_cummax(input, dim))
 
 
-@declared(free="flambeau", method=True, samples=_SAMPLES)
+@declared(free="flambeau", method=True, samples=_SAMPLES, recalled="operand")
 def cummin(input: Tensor, dim: int) -> Any:
     """(values, indices): the smallest element up to each place along `dim`, and where it was met last (int64). NaN counts as
     smallest. The gradient goes to that place. Raises IndexError for a dim that does not exist."""

@@ -96,6 +96,7 @@ def _segments(
             call(data(5, 2), "sum", lengths=np.array([5]), axis=1, error=(RuntimeError, "do not fit axis 1")),
         ]
     ),
+    recalled="types",
 )
 def segment_reduce(
     data: Tensor,

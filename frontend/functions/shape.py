@@ -99,7 +99,7 @@ def _shares(tensor: Tensor, shape: tuple[int, ...]) -> bool:
             call(data(4), 3, error=(RuntimeError, "does not fit")),
         ]
     ),
-    views="operand",
+    recalled="operand",
 )
 def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
     """The same elements in row-major order in another shape; one size may be -1. A view where strides allow, else a copy.
@@ -115,7 +115,7 @@ def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
 @declared(
     method="view",
     samples=calls(lambda: [call(data(2, 6), 3, -1), call(data(4), 3, error=(RuntimeError, "does not fit"))]),
-    views="operand",
+    recalled="operand",
 )
 def view_as(input: Tensor, *sizes: Any, size: Any = None, dtype: DType | None = None) -> Tensor:
     """The same elements in another shape, sharing storage: `x.view(2, -1)`. The same memory as elements of another dtype:
@@ -187,7 +187,7 @@ def _flatten_view(input: Tensor_, start_dim: Static, end_dim: Static):
             call(data(2, 3), 1, 0, error=(RuntimeError, "comes after")),
         ]
     ),
-    views="operand",
+    recalled="operand",
 )
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Dimensions `start_dim` to `end_dim` (included) merged into one; a 0-d tensor becomes one element.
@@ -202,7 +202,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     return _reshape_copy(input, _flat_shape(input.shape, start_dim, end_dim))
 
 
-@declared(method=True, samples=unary(), views="operand")
+@declared(method=True, samples=unary(), recalled="operand")
 def contiguous(input: Tensor, memory_format: Any = None) -> Tensor:
     """The tensor itself if its elements lie row by row, or in the order of a memory format, else a copy in which they do."""
     if memory_format is not None:

@@ -60,6 +60,7 @@ def _softshrink(input: Tensor_, lambd: Operand):
             call(data(3), math.inf, error=(RuntimeError, "lambd is inf")),
         ]
     ),
+    recalled="operand",
 )
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """x moved towards 0 by `lambd`, and 0 where that would go past it; NaN stays. Raises RuntimeError for a `lambd` below 0 or

@@ -35,7 +35,7 @@ _celu_ = inplace(name="celu")(_celu.rule)
 _CELU = unary() + _few(alpha=0.5) + calls(lambda: [call(data(3), 0.0, error=(RuntimeError, "alpha is 0"))])
 
 
-@declared(free="flambeau nn.functional", samples=_CELU)
+@declared(free="flambeau nn.functional", samples=_CELU, recalled="operand")
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x above 0, `alpha * (exp(x / alpha) - 1)` elsewhere; NaN stays. Barron (2017). Raises RuntimeError for an `alpha` of 0."""
     if alpha == 0:
@@ -43,7 +43,7 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     return (_celu_ if inplace else _celu)(input, alpha)
 
 
-@declared(free="flambeau nn.functional", samples=_CELU)
+@declared(free="flambeau nn.functional", samples=_CELU, recalled="operand")
 def celu_(input: Tensor, alpha: float = 1.0) -> Tensor:
     """`celu` in place."""
     return celu(input, alpha, True)
@@ -106,6 +106,7 @@ def _check_bounds(lower: float, upper: float) -> None:
             call(data(3), 0.3, math.inf, True, error=(RuntimeError, "upper is inf")),
         ]
     ),
+    recalled="operand",
 )
 def rrelu(
     input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False, inplace: bool = False
@@ -121,6 +122,7 @@ def rrelu(
 @declared(
     free="flambeau nn.functional",
     samples=calls(lambda: [call(data(3, 4)), call(data(3, 4), training=True)]),
+    recalled="operand",
 )
 def rrelu_(
     input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False, generator: Any = None

@@ -109,6 +109,7 @@ def _solve_ex(A: Tensor_, B: Tensor_, left: Static, failing: Static):
             call(singular(), data(2, 1), check_errors=True, error=(LinAlgError, "is singular")),
         ]
     ),
+    recalled="types",
 )
 def solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False, out: Any = None) -> Any:
     """(result, info): `solve`, and for each matrix 0, or the place of the first zero on the diagonal of U, where the result
@@ -159,6 +160,7 @@ def _inv_ex(A: Tensor_, failing: Static):
             call(singular(), check_errors=True, error=(LinAlgError, "is singular")),
         ]
     ),
+    recalled="operand",
 )
 def inv_ex(A: Tensor, *, check_errors: bool = False, out: Any = None) -> Any:
     """(inverse, info): `inv`, and for each matrix 0, or the place of the first zero on the diagonal of U, where the inverse
@@ -223,6 +225,7 @@ def _triangular_solve(input: Tensor_, A: Tensor_, upper: Static, transpose: Stat
             call(data(3, 2), matrices(2, 2), error=(RuntimeError, "Give B 2 rows")),
         ]
     ),
+    recalled="types",
 )
 def triangular_solve(
     input: Tensor,

@@ -69,7 +69,7 @@ def _sort(input: Tensor_, dim: Static, descending: Static):
     return (found, at) if input.shape else (ops.reshape(found, shape=()), ops.reshape(at, shape=()))
 
 
-@declared(free="flambeau", method=True, samples=_SAMPLES + _STABLE)
+@declared(free="flambeau", method=True, samples=_SAMPLES + _STABLE, recalled="operand")
 def sort(input: Tensor, dim: int = -1, descending: bool = False, *, stable: bool | None = False) -> Any:
     """(values, indices): the elements along `dim` sorted, and where they were (int64). Equal elements always keep their order,
     whatever `stable` says; NaN counts as largest. The gradient goes to those places. Raises IndexError for a dim that does not
@@ -136,6 +136,7 @@ def _topk(input: Tensor_, k: Static, dim: Static, largest: Static):
             call(data(2, 3), 1, 2, error=(IndexError, "dim 2 is out of range")),
         ]
     ),
+    recalled="operand",
 )
 def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
     """(values, indices): the k largest elements along `dim`, or the smallest, and where they are (int64). They are always sorted;
@@ -171,6 +172,7 @@ def _kthvalue(input: Tensor_, k: Static, dim: Static, keepdim: Static):
             call(data(2, 0), 1, error=(IndexError, "[kthvalue] dimension 1 of shape (2, 0) is empty")),
         ]
     ),
+    recalled="operand",
 )
 def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
     """(values, indices): the k-th smallest element along `dim`, counted from 1, and where it is among the sorted ones, of which

@@ -59,7 +59,7 @@ _EIGH = calls(
 )
 
 
-@declared(free="linalg", samples=_EIGH)
+@declared(free="linalg", samples=_EIGH, recalled="operand")
 def eigh(input: Tensor, UPLO: str = "L", *, out: Any = None) -> Any:
     """(eigenvalues, eigenvectors) of symmetric matrices, of which the lower or the upper triangle is read: ascending, and as
     columns.
@@ -158,6 +158,7 @@ def _svdvals(A: Tensor_):
             call(data(3), error=(RuntimeError, "at least 2 dimensions")),
         ]
     ),
+    recalled="operand",
 )
 def svdvals(A: Tensor, *, driver: str | None = None, out: Tensor | None = None) -> Tensor:
     """The singular values, descending. They have a gradient where they are equal, too."""
@@ -244,6 +245,7 @@ def _pinv_for(input: Tensor, atol: Any, rtol: Any, hermitian: bool) -> Tensor:
             call(data(3), error=(RuntimeError, "at least 2 dimensions")),
         ]
     ),
+    recalled="operand",
 )
 def pinv(
     input: Tensor,
@@ -264,7 +266,12 @@ def pinv(
     return found if out is None else stored_in("pinv", out, found)
 
 
-@declared(free="flambeau", method=True, samples=calls(lambda: [call(matrices(3, 2)), call(matrices(2, 2), 0.1)]))
+@declared(
+    free="flambeau",
+    method=True,
+    samples=calls(lambda: [call(matrices(3, 2)), call(matrices(2, 2), 0.1)]),
+    recalled="operand",
+)
 def pinverse(input: Tensor, rcond: Any = 1e-15) -> Tensor:
     """`linalg.pinv` with `rcond` as its `rtol`."""
     return pinv(input, rcond)
@@ -301,6 +308,7 @@ def _rank_absolute(input: Tensor_, atol: Operand, hermitian: Static):
             call(data(3), error=(RuntimeError, "at least 2 dimensions")),
         ]
     ),
+    recalled="operand",
 )
 def matrix_rank(
     input: Tensor,

@@ -110,7 +110,7 @@ def _checked(
 _SAMPLES = Unsampled("depends on how the elements lie, which the tests vary: see test_strided.py")
 
 
-@declared(free="flambeau", method=True, samples=_SAMPLES, views="place")
+@declared(free="flambeau", method=True, samples=_SAMPLES, recalled="place")
 def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None = None) -> Tensor:
     """A view of the storage of `input`: element [i, j] lies at `storage_offset + i * stride[0] + j * stride[1]`, and so on; the
     offset is that of `input` unless given. Windows that overlap share elements, and cannot be written to.

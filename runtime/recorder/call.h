@@ -110,13 +110,38 @@ bool fb_try_index(fb_tensor *t, PyObject *index, PyObject **result);
 /* t[index] = value likewise, for numbers, and for tensors of its dtype that have no more dims. */
 bool fb_try_assign(fb_tensor *t, PyObject *index, PyObject *value, int *status);
 PyObject *fb_iterate(PyObject *tensor);
-/* recall.c: a call that gives views. What they follow from, besides the operand's type or view and plain arguments. */
-enum { FB_NO_VIEWS, FB_VIEWS_BY_OPERAND, FB_VIEWS_BY_TYPES, FB_VIEWS_BY_PLACE };
-/* What an equal call has given; false where none has: then fb_remember, if asked->n. `function`: a number of its own.
- */
-bool fb_recall(fb_asked *asked, uint32_t function, int views, PyObject *const *args, Py_ssize_t n, PyObject *kwnames,
+/* recall.c: a call of a Python function that gives views or comes to one recorded call. What that follows from, besides
+ * the operand's type or view and plain arguments. */
+enum { FB_NOT_RECALLED, FB_BY_OPERAND, FB_BY_TYPES, FB_BY_PLACE };
+/* What an equal call has come to; false where none is known: then, if asked->n, it may be learnt. `function`: a number
+ * of its own. */
+bool fb_recall(fb_asked *asked, uint32_t function, int recalled, PyObject *const *args, Py_ssize_t n, PyObject *kwnames,
                PyObject **result);
-void fb_remember(const fb_asked *asked, fb_tensor *t, PyObject *result);
+/* forwarded.c: what such a call records, noted on its way. */
+#define FB_MOST_FORWARDED 16
+typedef struct fb_learning {
+  struct fb_learning *outer;
+  fb_recorder *rec;
+  const fb_node *state; /* the trace as it is if nothing else has been recorded */
+  uint64_t trace;
+  fb_cell *cell; /* the operand's before it, and its view */
+  const fb_view *view;
+  fb_function *function; /* NULL: no call yet */
+  PyObject *values[FB_MOST_FORWARDED], *result;
+  bool spoilt;
+} fb_learning;
+void fb_learning_begin(fb_learning *learning, const fb_tensor *t);
+void fb_learning_note(fb_recorder *rec, fb_function *f, PyObject *const *values, PyObject *const *rest,
+                      Py_ssize_t n_rest);
+void fb_learning_take(fb_recorder *rec, PyObject *result); /* of the call that was noted; NULL: it failed */
+void fb_learning_spoil(void);
+void fb_learning_end(fb_learning *learning);
+/* Remembers what the call came to, if that is all there is to it; `n`: arguments, those by keyword among them. */
+void fb_remember(const fb_asked *asked, const fb_learning *learning, PyObject *const *args, Py_ssize_t n,
+                 PyObject *result);
+fb_forwarded *fb_forwarded_of(const fb_learning *learning, PyObject *const *args, Py_ssize_t n, PyObject *result);
+PyObject *fb_forward(fb_forwarded *forwarded, PyObject *const *args);
+PyObject *fb_function_record(fb_function *f, PyObject **values);           /* all arguments, in order */
 int fb_slots_register(PyObject *name, PyObject *callable, PyObject **old); /* `old`: a new reference */
 extern PyType_Slot fb_operator_slots[];
 size_t fb_operator_slot_count(void);
@@ -128,6 +153,7 @@ PyObject *fb_intercepted_call(vectorcallfunc plain, PyObject *self, PyObject *co
                               PyObject *kwnames);
 void fb_function_intercept(fb_function *f);
 PyObject *fb_py_alias(PyObject *module, PyObject *args);
+PyObject *fb_py_not_recalled(PyObject *module, PyObject *unused); /* forwarded.c */
 /* Enter the tensor and import what the history of its value needs; the word of its place in that history. */
 int fb_import_history(fb_recorder *rec, fb_tensor *t, uint64_t *word);
 int fb_import_reachable(fb_recorder *rec, const uint64_t *words, uint32_t n);

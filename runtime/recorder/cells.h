@@ -64,6 +64,9 @@ int fb_tensor_track(fb_tensor *t); /* let the garbage collector see it, once it 
 void fb_tensor_part(fb_tensor *t); /* before it gets another cell, or none */
 /* A handle that shows its cell through `v`, a view or NULL: whether that is cut from history is counted. */
 void fb_tensor_show(fb_tensor *t, const fb_view *v);
+int fb_tensor_check_leaf(const fb_tensor *t, const char *what);
+int fb_tensor_copy_starts(const fb_tensor *t, int64_t **starts);
+int fb_tensor_become(fb_tensor *t, const fb_tensor *other); /* it shows what the other shows, with its history */
 /* A new handle of `t`'s cell, of class `cls` (NULL: Tensor), that does so. NULL: error. */
 fb_tensor *fb_tensor_through(const fb_tensor *t, const fb_view *v, PyTypeObject *cls);
 /* Somebody may still come to the history of `c`: if not, it is dropped, and a trace that ends keeps none for it. */

@@ -151,18 +151,15 @@ static PyObject *result_writes(const fb_node *node) {
   return tuple;
 }
 
+/* The line of the call in this trace, or where the state was learnt. */
 static PyObject *location(const fb_node *node, const fb_recorder *rec) {
-  PyObject *file = node->file;
-  int line = node->line;
   for (uint32_t i = rec && node->flags & FB_FALLIBLE ? rec->n_locs : 0; i && rec->locs[i - 1].depth >= node->depth; i--)
     if (rec->locs[i - 1].depth == node->depth) {
-      file = rec->locs[i - 1].file;
-      line = rec->locs[i - 1].line;
-      break;
+      PyCodeObject *code = rec->locs[i - 1].code;
+      return !code ? Py_NewRef(Py_None)
+                   : Py_BuildValue("(Oi)", code->co_filename, PyCode_Addr2Line(code, rec->locs[i - 1].instruction));
     }
-  if (!file)
-    return Py_NewRef(Py_None);
-  return Py_BuildValue("(Oi)", file, line);
+  return node->file ? Py_BuildValue("(Oi)", node->file, node->line) : Py_NewRef(Py_None);
 }
 
 static int export_call(const fb_node *node, const char *name, PyObject *entries, const fb_recorder *rec) {

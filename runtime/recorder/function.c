@@ -256,8 +256,12 @@ static PyObject *record_call(fb_function *f, PyObject **values, uint32_t statics
                              Py_ssize_t n_rest) {
   fb_call call;
   fb_recorder *rec = fb_recorder_get();
-  if (FB_UNLIKELY(rec->flush_soon | rec->new_leaves) && flush_before(rec, f, values) < 0)
-    return NULL;
+  if (FB_UNLIKELY(rec->flush_soon | rec->new_leaves | rec->learns)) {
+    if (rec->learns)
+      fb_learning_note(rec, f, values, rest, n_rest);
+    if (flush_before(rec, f, values) < 0)
+      return NULL;
+  }
   fb_call_init(&call, rec, f, values, statics);
   PyObject *result = NULL;
   if (f->has_lists && FB_UNLIKELY(freeze_lists(&call, values) < 0))
@@ -279,7 +283,14 @@ done:
   if (FB_UNLIKELY(call.pinned))
     fb_static_unpin(call.statics);
   fb_call_clear(&call);
+  if (FB_UNLIKELY(rec->learns))
+    fb_learning_take(rec, result);
   return result;
+}
+
+PyObject *fb_function_record(fb_function *f, PyObject **values) {
+  int64_t statics = fb_bind_statics(f, values, NULL, 0);
+  return FB_UNLIKELY(statics < 0) ? NULL : record_call(f, values, (uint32_t)statics, NULL, 0);
 }
 
 /* Whether every argument that has to be left at its default is. */

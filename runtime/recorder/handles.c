@@ -62,24 +62,6 @@ PyObject *fb_py_tensor_from_buffer(PyObject *module, PyObject *args, PyObject *k
   return made;
 }
 
-/* A leaf stands for a whole base: other views must be copied first. */
-static int check_leaf(fb_tensor *t, const char *what) {
-  if (!t->view || t->view->identity)
-    return 0;
-  PyErr_Format(PyExc_ValueError, "[%s] the tensor is a view of another one's elements. Clone it first.", what);
-  return -1;
-}
-
-static int copy_starts(const fb_tensor *t, int64_t **starts) {
-  *starts = NULL;
-  if (!t->starts)
-    return 0;
-  if (!(*starts = PyMem_Malloc(t->view->n_starts * sizeof **starts)))
-    return PyErr_NoMemory(), -1;
-  memcpy(*starts, t->starts, t->view->n_starts * sizeof **starts);
-  return 0;
-}
-
 PyObject *fb_py_make_leaf(PyObject *module, PyObject *args) {
   PyObject *o, *cls = Py_None;
   int requires_grad;
@@ -88,10 +70,10 @@ PyObject *fb_py_make_leaf(PyObject *module, PyObject *args) {
   if (!PyArg_ParseTuple(args, "Op|O:make_leaf", &o, &requires_grad, &cls) || parse_class(cls, &type) < 0)
     return NULL;
   fb_tensor *t = fb_as_tensor(o, "make_leaf");
-  if (!t || (requires_grad && check_leaf(t, "make_leaf") < 0))
+  if (!t || (requires_grad && fb_tensor_check_leaf(t, "make_leaf") < 0))
     return NULL;
   int64_t *starts = NULL;
-  if (!requires_grad && copy_starts(t, &starts) < 0)
+  if (!requires_grad && fb_tensor_copy_starts(t, &starts) < 0)
     return NULL;
   fb_tensor *made = fb_tensor_through(t, requires_grad ? NULL : t->view, type); /* may let other threads in */
   if (!made) {
@@ -119,10 +101,10 @@ PyObject *fb_py_set_requires_grad(PyObject *module, PyObject *args) {
   if (!fb_tensor_is_leaf(t))
     return PyErr_Format(PyExc_RuntimeError,
                         "[requires_grad_] only leaf tensors can stop requiring grad. Use detach().");
-  int status = !requires_grad                        ? fb_tensor_end_leaf(t)
-               : check_leaf(t, "requires_grad_") < 0 ? -1
-               : fb_tensor_make_leaf(t) < 0          ? -1
-                                                     : fb_tensor_restore_grad(t);
+  int status = !requires_grad                                  ? fb_tensor_end_leaf(t)
+               : fb_tensor_check_leaf(t, "requires_grad_") < 0 ? -1
+               : fb_tensor_make_leaf(t) < 0                    ? -1
+                                                               : fb_tensor_restore_grad(t);
   return status < 0 ? NULL : Py_NewRef(o);
 }
 
@@ -132,27 +114,8 @@ PyObject *fb_py_set_cell(PyObject *module, PyObject *args) {
   if (!PyArg_ParseTuple(args, "OO:set_cell", &a, &b))
     return NULL;
   fb_tensor *t = fb_as_tensor(a, "data"), *other = fb_as_tensor(b, "data");
-  if (!t || !other)
+  if (!t || !other || fb_tensor_become(t, other) < 0)
     return NULL;
-  if (fb_capture_handle(t) < 0)
-    return NULL;
-  if (t->view) /* no leaf itself, at most a view of one */
-    Py_CLEAR(t->leaf);
-  if (t->leaf && check_leaf(other, "data") < 0)
-    return NULL;
-  int64_t *starts;
-  if (copy_starts(other, &starts) < 0)
-    return NULL;
-  fb_tensor_part(t);
-  fb_tensor_show(t, NULL);
-  fb_cell *old = t->cell;
-  other->cell->refs++;
-  t->cell = other->cell;
-  fb_tensor_show(t, t->leaf ? NULL : other->view);
-  int64_t *old_starts = t->starts;
-  t->starts = starts;
-  PyMem_Free(old_starts);
-  fb_cell_release(old);
   Py_RETURN_NONE;
 }
 

@@ -35,6 +35,22 @@ PyFrameObject *fb_user_frame(void) {
   return frame;
 }
 
+static PyCodeObject *find_code(int *instruction) {
+  PyFrameObject *frame = find_frame();
+  PyCodeObject *code = frame ? PyFrame_GetCode(frame) : NULL;
+  *instruction = frame ? PyFrame_GetLasti(frame) : 0;
+  Py_XDECREF((PyObject *)frame);
+  return code;
+}
+
+/* Lets no other thread in. */
+PyCodeObject *fb_user_code(int *instruction) {
+  int quiet = fb_quiet_begin();
+  PyCodeObject *code = find_code(instruction);
+  fb_quiet_end(quiet);
+  return code;
+}
+
 static int find_line(PyObject **file) {
   PyFrameObject *frame = find_frame();
   *file = NULL;

@@ -37,6 +37,7 @@ static int settle(fb_tensor *t, const fb_view *view) {
 /* 1: in strides, 0: not, or its elements have no code; -1: error. After 1, look_end: until then the type stays, also
  * where another thread assigns to `data`. */
 static int look_at(fb_tensor *t, fb_look *look) {
+  fb_learning_spoil();
   const fb_view *view;
   const int64_t *layout = NULL;
   int settled;

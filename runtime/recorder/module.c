@@ -36,6 +36,7 @@ static PyObject *realize(PyObject *module, PyObject *o) {
   fb_tensor *t = fb_as_tensor(o, "realize");
   if (!t)
     return NULL;
+  fb_learning_spoil();
   fb_cell *c = t->cell;
   c->refs++; /* another thread may assign to the tensor's `data` */
   PyObject *buffer = NULL;
@@ -242,6 +243,7 @@ static PyMethodDef methods[] = {{"flush", do_flush, METH_NOARGS, FLUSH_DOC},
                                 {"make_leaf", fb_py_make_leaf, METH_VARARGS, NULL},
                                 {"set_requires_grad", fb_py_set_requires_grad, METH_VARARGS, NULL},
                                 {"set_cell", fb_py_set_cell, METH_VARARGS, NULL},
+                                {"not_recalled", fb_py_not_recalled, METH_NOARGS, NULL},
                                 {"is_lone_view", fb_py_is_lone_view, METH_O, NULL},
                                 {"is_part", fb_py_is_part, METH_O, NULL},
                                 {"set_apart", fb_py_set_apart, METH_O, NULL},

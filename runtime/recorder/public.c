@@ -11,7 +11,7 @@ typedef struct {
   PyObject *function, *name, *report, *dict, *weakrefs;
   PyObject *spellings; /* other name of a parameter -> its name, or NULL */
   PyObject *more;      /* what a call with a keyword goes to that the function does not know, or NULL */
-  int views;           /* what the views that it gives follow from, FB_NO_VIEWS where it gives none: see call.h */
+  int recalled; /* what the outcome of a call follows from, FB_NOT_RECALLED where Python is always asked: see call.h */
   uint32_t id;
 } fb_public;
 
@@ -82,33 +82,50 @@ static void run_parts(uint64_t trace, uint32_t n) {
   Py_XDECREF(traceback);
 }
 
+static FB_NOINLINE void tell(fb_public *p, PyObject *const *args, size_t nargsf, PyObject *kwnames, uint64_t trace,
+                             uint32_t n) {
+  if (PyErr_ExceptionMatches(PyExc_Exception)) {
+    explain(p, args, PyVectorcall_NARGS(nargsf), kwnames);
+    run_parts(trace, n);
+  }
+}
+
 static PyObject *told(fb_public *p, PyObject *function, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
   const fb_recorder *rec = fb_current;
   uint64_t trace = rec ? rec->id : 0;
   uint32_t n = rec ? rec->n_locs : 0;
   PyObject *result = PyObject_Vectorcall(function, args, nargsf, kwnames);
-  if (FB_UNLIKELY(!result) && PyErr_ExceptionMatches(PyExc_Exception)) {
-    explain(p, args, PyVectorcall_NARGS(nargsf), kwnames);
-    run_parts(trace, n);
-  }
+  if (FB_UNLIKELY(!result))
+    tell(p, args, nargsf, kwnames, trace, n);
   return result;
 }
 
-static PyObject *viewed(fb_public *p, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
+static FB_NOINLINE PyObject *learn(fb_public *p, const fb_asked *asked, PyObject *const *args, size_t nargsf,
+                                   PyObject *kwnames) {
+  fb_learning learning;
+  fb_learning_begin(&learning, (fb_tensor *)args[0]);
+  PyObject *result = told(p, p->function, args, nargsf, kwnames);
+  if (result)
+    fb_remember(asked, &learning, args, PyVectorcall_NARGS(nargsf) + (kwnames ? PyTuple_GET_SIZE(kwnames) : 0), result);
+  fb_learning_end(&learning);
+  return result;
+}
+
+static PyObject *recalled(fb_public *p, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
   fb_asked asked;
   PyObject *result;
-  if (FB_LIKELY(fb_recall(&asked, p->id, p->views, args, PyVectorcall_NARGS(nargsf), kwnames, &result)))
+  if (FB_LIKELY(fb_recall(&asked, p->id, p->recalled, args, PyVectorcall_NARGS(nargsf), kwnames, &result))) {
+    if (FB_UNLIKELY(!result))
+      tell(p, args, nargsf, kwnames, 0, 0);
     return result;
-  result = told(p, p->function, args, nargsf, kwnames);
-  if (result && asked.n)
-    fb_remember(&asked, (fb_tensor *)args[0], result);
-  return result;
+  }
+  return asked.n ? learn(p, &asked, args, nargsf, kwnames) : told(p, p->function, args, nargsf, kwnames);
 }
 
 static PyObject *forward(fb_public *p, PyObject *const *args, size_t nargsf, PyObject *kwnames) {
   bool more = FB_UNLIKELY(kwnames && p->more) && gives_more(kwnames);
-  if (p->views && !more)
-    return viewed(p, args, nargsf, kwnames);
+  if (p->recalled && !more)
+    return recalled(p, args, nargsf, kwnames);
   return told(p, more ? p->more : p->function, args, nargsf, kwnames);
 }
 
@@ -159,24 +176,25 @@ static PyObject *intercepted_call(PyObject *self, PyObject *const *args, size_t 
 
 /* ---- the type -------------------------------------------------------------------------------------------- */
 
-static int read_views(PyObject *given) {
+static int read_recalled(PyObject *given) {
   static const char *const names[] = {"", "operand", "types", "place"};
   for (int i = 0; given && i < 4; i++)
     if (PyUnicode_CompareWithASCIIString(given, names[i]) == 0)
       return i;
-  return given ? -1 : FB_NO_VIEWS;
+  return given ? -1 : FB_NOT_RECALLED;
 }
 
 static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
   static uint32_t n_made;
-  PyObject *function, *name, *report, *spellings = NULL, *more = NULL, *views = NULL;
-  static char *names[] = {"function", "name", "report", "spellings", "more", "views", NULL};
+  PyObject *function, *name, *report, *spellings = NULL, *more = NULL, *recalled = NULL;
+  static char *names[] = {"function", "name", "report", "spellings", "more", "recalled", NULL};
   if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OUO|O!OU:Public", names, &function, &name, &report, &PyDict_Type,
-                                   &spellings, &more, &views))
+                                   &spellings, &more, &recalled))
     return NULL;
-  int follow = read_views(views);
+  int follow = read_recalled(recalled);
   if (follow < 0)
-    return PyErr_Format(PyExc_ValueError, "[public] views by '%U' are not known. Use operand, types or place.", views);
+    return PyErr_Format(PyExc_ValueError, "[public] calls recalled by '%U' are not known. Use operand, types or place.",
+                        recalled);
   fb_public *p = (fb_public *)type->tp_alloc(type, 0);
   if (!p)
     return NULL;
@@ -188,7 +206,7 @@ static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
   p->report = Py_NewRef(report);
   p->spellings = spellings && PyDict_GET_SIZE(spellings) ? Py_NewRef(spellings) : NULL;
   p->more = more && more != Py_None ? Py_NewRef(more) : NULL;
-  p->views = follow;
+  p->recalled = follow;
   p->id = n_made++;
   return (PyObject *)p;
 }

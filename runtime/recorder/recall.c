@@ -1,9 +1,9 @@
-/* Calls of functions that give views, written in Python: what such a call has given is given again for equal arguments,
- * without Python. Ints, strings, dtypes, None, and tuples and lists of these are compared by what they are; a call with
- * anything else is always the function's. Next: recalled.c. */
+/* Calls of functions written in Python that give views, or come to one recorded call: what such a call has come to is
+ * done again for equal arguments, without Python. Numbers, strings, dtypes, None, and tuples and lists of these are
+ * compared by what they are; a call with anything else is always the function's. Next: forwarded.c, recalled.c. */
 #include "call.h"
 
-enum { IS_INT = 1, IS_OBJECT, IS_TUPLE, IS_LIST, IS_TENSOR };
+enum { IS_INT = 1, IS_OBJECT, IS_TUPLE, IS_LIST, IS_TENSOR, IS_FLOAT };
 #define KIND_BITS 3
 
 static bool add(fb_asked *asked, unsigned kind, uint64_t word) {
@@ -21,7 +21,7 @@ static bool add_object(fb_asked *asked, PyObject *o) {
   return add(asked, IS_OBJECT, (uint64_t)(uintptr_t)o);
 }
 
-static bool add_value(fb_asked *asked, const fb_tensor *t, PyObject *o, int views) {
+static bool add_value(fb_asked *asked, const fb_tensor *t, PyObject *o, int recalled) {
   if (FB_LIKELY(PyLong_CheckExact(o))) {
     int overflow;
     int64_t value = PyLong_AsLongLongAndOverflow(o, &overflow);
@@ -33,13 +33,19 @@ static bool add_value(fb_asked *asked, const fb_tensor *t, PyObject *o, int view
     bool known = add(asked, is_tuple ? IS_TUPLE : IS_LIST, (uint64_t)n);
     for (Py_ssize_t i = 0; known && i < n; i++) {
       PyObject *item = PySequence_Fast_GET_ITEM(o, i);
-      known = (is_tuple || PyLong_CheckExact(item)) && add_value(asked, t, item, views);
+      known = (is_tuple || PyLong_CheckExact(item)) && add_value(asked, t, item, recalled);
     }
     return known;
   }
   if (o == Py_None || PyBool_Check(o) || PyUnicode_CheckExact(o) || Py_TYPE(o) == Py_TYPE(t->cell->type->dtype))
     return add_object(asked, o);
-  if (views != FB_VIEWS_BY_TYPES || !fb_is_tensor(o))
+  if (PyFloat_CheckExact(o)) {
+    uint64_t bits;
+    double value = PyFloat_AS_DOUBLE(o);
+    memcpy(&bits, &value, sizeof bits);
+    return add(asked, IS_FLOAT, bits);
+  }
+  if (recalled != FB_BY_TYPES || !fb_is_tensor(o))
     return false;
   const fb_type *type = fb_tensor_get_type((fb_tensor *)o);
   if (!type)
@@ -47,21 +53,23 @@ static bool add_value(fb_asked *asked, const fb_tensor *t, PyObject *o, int view
   return type && add(asked, IS_TENSOR, type->id);
 }
 
-/* What is shown of what, and whether gradients lead there: as in the keys of views. Two words, 0 for none. */
-static bool origin_of(const fb_tensor *t, uint64_t *words) {
+/* What is shown of what, and what gradients have to do with it. Two words. */
+static inline bool origin_of(const fb_tensor *t, uint64_t *words) {
   const fb_type *type = t->view ? NULL : fb_type_with_grad(t->cell->type, false);
-  if (!t->view && !type) {
+  if (FB_UNLIKELY(!t->view && !type)) {
     PyErr_Clear();
     return false;
   }
-  bool cut = !(fb_recorder_get()->mode & FB_GRAD_MODE) && (t->leaf || t->cell->type->requires_grad);
+  uint32_t mode = fb_recorder_get()->mode;
+  bool cut = !(mode & FB_GRAD_MODE) && t->cell->type->requires_grad;
   words[0] = t->view ? (uint64_t)t->view->id << 1 | 1 : (uint64_t)type->id << 1;
-  words[1] = cut;
+  words[1] = mode | (uint64_t)cut << 32 | (uint64_t)(t->leaf != NULL) << 33;
   return true;
 }
 
-/* The words: kinds of the following ones, function, origin, cut; then arguments. */
-static bool ask(fb_asked *asked, uint32_t function, int views, PyObject *const *args, Py_ssize_t n, PyObject *kwnames) {
+/* The words: kinds of the following ones, function, origin, mode; then arguments. */
+static bool ask(fb_asked *asked, uint32_t function, int recalled, PyObject *const *args, Py_ssize_t n,
+                PyObject *kwnames) {
   const fb_tensor *t = (fb_tensor *)args[0];
   asked->n = 4;
   asked->n_pins = 0;
@@ -69,20 +77,21 @@ static bool ask(fb_asked *asked, uint32_t function, int views, PyObject *const *
   asked->words[1] = function;
   if (!origin_of(t, asked->words + 2))
     return false;
-  if (views == FB_VIEWS_BY_PLACE && t->view)
+  if (recalled == FB_BY_PLACE && t->view)
     for (uint32_t i = 0; i < t->view->n_starts; i++)
       if (!add(asked, IS_INT, (uint64_t)t->starts[i]))
         return false;
   for (Py_ssize_t i = 1; i < n; i++)
-    if (!add_value(asked, t, args[i], views))
+    if (!add_value(asked, t, args[i], recalled))
       return false;
   for (Py_ssize_t i = 0; kwnames && i < PyTuple_GET_SIZE(kwnames); i++)
-    if (!add_object(asked, PyTuple_GET_ITEM(kwnames, i)) || !add_value(asked, t, args[n + i], views))
+    if (!add_object(asked, PyTuple_GET_ITEM(kwnames, i)) || !add_value(asked, t, args[n + i], recalled))
       return false;
   return true;
 }
 
-static PyObject *give(fb_tensor *t, const fb_recalled *known, const fb_shown *shown) {
+static inline __attribute__((always_inline)) PyObject *give(fb_tensor *t, const fb_recalled *known,
+                                                            const fb_shown *shown) {
   if (!shown->view)
     return Py_NewRef((PyObject *)t);
   return fb_view_shown(t, shown->view, known->starts + shown->first, shown->n_own);
@@ -102,9 +111,20 @@ static PyObject *give_all(fb_tensor *t, const fb_recalled *known) {
   return all;
 }
 
-bool fb_recall(fb_asked *asked, uint32_t function, int views, PyObject *const *args, Py_ssize_t n, PyObject *kwnames,
-               PyObject **result) {
-  if (!n || Py_TYPE(args[0]) != fb_tensor_type || !ask(asked, function, views, args, n, kwnames)) {
+static PyObject *become(fb_tensor *t, const fb_recalled *known) {
+  PyObject *shown = give(t, known, known->shown);
+  int status = shown ? fb_tensor_become(t, (fb_tensor *)shown) : -1;
+  Py_XDECREF(shown);
+  return status < 0 ? NULL : Py_NewRef((PyObject *)t);
+}
+
+static FB_NOINLINE PyObject *more_than_a_view(fb_tensor *t, const fb_recalled *known, PyObject *const *args) {
+  return known->forwarded ? fb_forward(known->forwarded, args) : known->becomes ? become(t, known) : give_all(t, known);
+}
+
+FB_HOT bool fb_recall(fb_asked *asked, uint32_t function, int recalled, PyObject *const *args, Py_ssize_t n,
+                      PyObject *kwnames, PyObject **result) {
+  if (!n || Py_TYPE(args[0]) != fb_tensor_type || !ask(asked, function, recalled, args, n, kwnames)) {
     asked->n = 0;
     return false;
   }
@@ -112,31 +132,31 @@ bool fb_recall(fb_asked *asked, uint32_t function, int views, PyObject *const *a
   if (!known)
     return false;
   fb_tensor *t = (fb_tensor *)args[0];
-  *result = known->is_tuple ? give_all(t, known) : give(t, known, known->shown);
+  *result = FB_LIKELY(known->is_view) ? give(t, known, known->shown) : more_than_a_view(t, known, args);
   return true;
 }
 
 /* ---- remembering ----------------------------------------------------------------------------------------- */
 
-/* How many of the starts are those of `t`, too. */
-static uint32_t inherited_starts(const fb_tensor *t, const fb_view *v) {
+/* How many of the starts are those of what shows `own`, too. */
+static uint32_t inherited_starts(const fb_view *own, const fb_view *v) {
   for (; v; v = v->parent)
-    for (const fb_view *mine = t->view; mine; mine = mine->parent)
+    for (const fb_view *mine = own; mine; mine = mine->parent)
       if (mine == v)
         return v->n_starts;
   return 0;
 }
 
-/* Whether one of the results is what making it again from `t` gives. */
-static bool describe(const fb_tensor *t, PyObject *o, fb_recalled *found, fb_shown *shown) {
+/* Whether one of the results is what making it again from `t`, which showed `own`, gives. */
+static bool describe(const fb_tensor *t, const fb_view *own, PyObject *o, fb_recalled *found, fb_shown *shown) {
   *shown = (fb_shown){.first = found->n_starts};
-  if (o == (PyObject *)t)
+  if (o == (PyObject *)t && !found->becomes)
     return true;
   const fb_tensor *made = (fb_tensor *)o;
   if (Py_TYPE(o) != fb_tensor_type || made->cell != t->cell || !made->view ||
       made->leaf != (made->view->detached ? NULL : t->leaf))
     return false;
-  uint32_t inherited = inherited_starts(t, made->view);
+  uint32_t inherited = inherited_starts(own, made->view);
   shown->view = made->view;
   shown->n_own = made->view->n_starts - inherited;
   if (shown->n_own)
@@ -149,26 +169,40 @@ static uint32_t count_starts(PyObject *o) {
   return Py_TYPE(o) == fb_tensor_type && ((fb_tensor *)o)->view ? ((fb_tensor *)o)->view->n_starts : 0;
 }
 
-void fb_remember(const fb_asked *asked, fb_tensor *t, PyObject *result) {
-  fb_recalled found = {.is_tuple = PyTuple_CheckExact(result)};
-  PyObject **items = found.is_tuple ? ((PyTupleObject *)result)->ob_item : &result;
-  found.n_shown = found.is_tuple ? (uint32_t)PyTuple_GET_SIZE(result) : 1;
-  uint64_t origin[2];
-  if (!found.n_shown || found.n_shown > FB_MOST_SHOWN || !origin_of(t, origin) ||
-      memcmp(origin, asked->words + 2, sizeof origin))
-    return;
+static bool describe_all(const fb_learning *learning, const fb_tensor *t, PyObject *result, fb_recalled *found) {
+  PyObject **items = found->is_tuple ? ((PyTupleObject *)result)->ob_item : &result;
+  found->n_shown = found->is_tuple ? (uint32_t)PyTuple_GET_SIZE(result) : 1;
+  if (!found->n_shown || found->n_shown > FB_MOST_SHOWN)
+    return false;
   uint32_t most = 0;
-  for (uint32_t i = 0; i < found.n_shown; i++)
+  for (uint32_t i = 0; i < found->n_shown; i++)
     most += count_starts(items[i]);
-  found.starts = PyMem_Malloc((most + 1) * sizeof *found.starts);
-  found.shown = PyMem_Malloc(found.n_shown * sizeof *found.shown);
-  bool same = found.starts && found.shown;
-  for (uint32_t i = 0; same && i < found.n_shown; i++)
-    same = describe(t, items[i], &found, &found.shown[i]);
-  if (same) {
-    fb_recalled_keep(asked, &found);
+  found->starts = PyMem_Malloc((most + 1) * sizeof *found->starts);
+  found->shown = PyMem_Malloc(found->n_shown * sizeof *found->shown);
+  bool same = found->starts && found->shown;
+  for (uint32_t i = 0; same && i < found->n_shown; i++)
+    same = describe(t, learning->view, items[i], found, &found->shown[i]);
+  return same;
+}
+
+void fb_remember(const fb_asked *asked, const fb_learning *learning, PyObject *const *args, Py_ssize_t n,
+                 PyObject *result) {
+  const fb_tensor *t = (fb_tensor *)args[0];
+  const fb_recorder *rec = learning->rec;
+  fb_recalled found = {.is_tuple = PyTuple_CheckExact(result)};
+  uint64_t origin[2];
+  if (learning->spoilt || learning->cell != t->cell || learning->state != rec->state || learning->trace != rec->id)
     return;
-  }
-  PyMem_Free(found.starts);
-  PyMem_Free(found.shown);
+  found.becomes = t->view != learning->view;
+  if (learning->function && !found.becomes)
+    found.forwarded = fb_forwarded_of(learning, args, n, result);
+  bool same =
+      !learning->function &&
+      (found.becomes ? result == args[0] : origin_of(t, origin) && !memcmp(origin, asked->words + 2, sizeof origin)) &&
+      describe_all(learning, t, result, &found);
+  found.is_view = !found.forwarded && !found.becomes && !found.is_tuple;
+  if (same || found.forwarded)
+    fb_recalled_keep(asked, &found);
+  else
+    fb_recalled_clear(&found);
 }

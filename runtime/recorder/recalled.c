@@ -1,5 +1,5 @@
-/* What calls that give views have given, found again by what they were given. As many as fit the table: a new one takes
- * the place of the older one of the two that were found where it is looked for. */
+/* What calls of functions in Python have come to, found again by what they were given. As many as fit the table: a new
+ * one takes the place of the older one of the two that were found where it is looked for. */
 #include "values.h"
 
 #define FB_SETS 2048
@@ -24,13 +24,30 @@ const fb_recalled *fb_recalled_find(fb_asked *asked) {
   return is_of(set[1], asked) ? set[1] : NULL;
 }
 
+/* What is let go here are numbers, strings, dtypes, tuples of these, functions and their streams: no Python code runs.
+ */
+void fb_forwarded_leave(fb_forwarded *forwarded) {
+  if (!forwarded || --forwarded->refs)
+    return;
+  for (uint32_t i = 0; i < forwarded->n; i++)
+    Py_XDECREF(forwarded->of[i].value);
+  Py_XDECREF((PyObject *)forwarded->made);
+  Py_DECREF((PyObject *)forwarded->function);
+  PyMem_Free(forwarded);
+}
+
+void fb_recalled_clear(fb_recalled *found) {
+  fb_forwarded_leave(found->forwarded);
+  PyMem_Free(found->starts);
+  PyMem_Free(found->shown);
+}
+
 static void forget(fb_recalled *known) {
   if (!known)
     return;
   for (uint32_t i = 0; i < known->n_pins; i++)
-    Py_DECREF(known->pins[i]); /* None, bools, strings and dtypes, that others hold as well: no Python code runs */
-  PyMem_Free(known->starts);
-  PyMem_Free(known->shown);
+    Py_DECREF(known->pins[i]);
+  fb_recalled_clear(known);
   PyMem_Free(known);
 }
 
@@ -38,8 +55,7 @@ static void forget(fb_recalled *known) {
 void fb_recalled_keep(const fb_asked *asked, fb_recalled *found) {
   fb_recalled *known = PyMem_Malloc(sizeof *known);
   if (!known) {
-    PyMem_Free(found->starts);
-    PyMem_Free(found->shown);
+    fb_recalled_clear(found);
     return;
   }
   *known = *found;

@@ -298,7 +298,7 @@ static FB_NOINLINE int note_line(fb_recorder *rec, const fb_node *node) {
   fb_loc loc = {.depth = node->depth};
   if (fb_grow((void **)&rec->locs, &rec->cap_locs, rec->n_locs + 1, sizeof loc) < 0)
     return -1;
-  loc.line = fb_user_line(&loc.file);
+  loc.code = fb_user_code(&loc.instruction);
   rec->locs[rec->n_locs++] = loc;
   return 0;
 }
@@ -417,7 +417,7 @@ FB_HOT bool fb_try_binary(fb_function *f, PyObject *a, PyObject *b, PyObject **r
   }
   words[0] = f->id | (uint64_t)rec->mode << 20;
   fb_node *node = fb_trie_step(rec, words, 3);
-  if (FB_UNLIKELY(!node || (node->flags & ~FB_OVERWRITE) || rec->flush_soon))
+  if (FB_UNLIKELY(!node || (node->flags & ~FB_OVERWRITE) || rec->flush_soon | rec->learns))
     return false;
   *result = NULL;
   if (FB_UNLIKELY(advance(rec, node) < 0))

@@ -48,8 +48,6 @@ void fb_recorder_reset(fb_recorder *rec) {
     fb_segment_release(rec->origins[i].segment);
   for (uint32_t i = 0; i < rec->n_leaves; i++)
     fb_anchor_release(rec->leaves[i].anchor);
-  for (uint32_t i = 0; i < rec->n_locs; i++)
-    Py_XDECREF(rec->locs[i].file);
   n = rec->n_imports;
   rec->n_imports = 0;
   for (uint32_t i = 0; i < n; i++) {
@@ -57,7 +55,7 @@ void fb_recorder_reset(fb_recorder *rec) {
     PyMem_Free(rec->imports[i].histories);
     fb_segment_release(rec->imports[i].segment);
   }
-  rec->n_leaves = rec->n_locs = rec->n_backwards = rec->n_entered = 0;
+  rec->n_leaves = rec->n_backwards = rec->n_entered = 0;
   fb_places_clear(&rec->places);
   while (rec->n_overtaken)
     fb_watch_release(rec->overtaken[--rec->n_overtaken].watch);
@@ -70,6 +68,8 @@ void fb_recorder_reset(fb_recorder *rec) {
   Py_XDECREF(exported);
   Py_XDECREF(states);
   Py_XDECREF(notes);
+  while (rec->n_locs)
+    Py_XDECREF((PyObject *)rec->locs[--rec->n_locs].code);
   fb_marks_drop(&rec->marks, &rec->n_marks, &rec->cap_marks);
 }
 

@@ -43,10 +43,12 @@ typedef struct {
   uint32_t n, mask;
 } fb_places;
 
+/* Where a call of the trace is: an instruction of the user's code, or nowhere. Which line that is matters to errors
+ * only. */
 typedef struct {
   uint32_t depth;
-  int line;
-  PyObject *file;
+  int instruction;
+  PyCodeObject *code;
 } fb_loc;
 
 typedef struct {
@@ -102,6 +104,7 @@ struct fb_recorder {
   uint32_t n_slots, cap_slots;
   bool flush_soon;
   bool new_leaves; /* leaves have been made of, or overwritten with, values that are not computed yet */
+  bool learns;     /* `learning` is there */
   uint32_t cap_symbols;
   int64_t *symbols; /* values of the state's symbols */
   fb_origin *origins;
@@ -133,6 +136,8 @@ struct fb_recorder {
   fb_capture *capture; /* NULL, or what its thread captures */
   /* NULL, or it records a region: whose values, and those of its outer ones, it reads as they are. */
   fb_recorder *outer;
+  struct fb_learning
+      *learning; /* calls of Python functions that are on their way, the innermost first: see forwarded.c */
   uint32_t mode;
   fb_mode_block *blocks; /* that have changed the mode, the innermost last */
   uint32_t n_blocks, cap_blocks;
@@ -226,8 +231,9 @@ typedef struct {
 extern fb_hooks_t fb_hooks;
 PyObject *fb_hook(PyObject *hook, const char *name); /* borrowed, or an error */
 
-int fb_user_line(PyObject **file);  /* new reference; returns the line, 0 when there is none */
-PyFrameObject *fb_user_frame(void); /* new reference, or NULL */
+int fb_user_line(PyObject **file);            /* new reference; returns the line, 0 when there is none */
+PyFrameObject *fb_user_frame(void);           /* new reference, or NULL */
+PyCodeObject *fb_user_code(int *instruction); /* new reference, or NULL */
 void fb_explain(const char *kind, const fb_node *node);
 void fb_explain_flush(const fb_node *node);
 PyObject *fb_explain_events(void); /* a dict from event to count; new reference */

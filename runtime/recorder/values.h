@@ -80,7 +80,7 @@ typedef struct {
 const fb_view *fb_selection_find(fb_selection *asked);   /* NULL where none is known; sets the hash */
 int fb_selection_remember(const fb_selection *selected); /* that was asked for and not found */
 
-/* A call that gives views, in words; `pins` are the objects among these. See recall.c. */
+/* A call that may be answered without Python, in words; `pins` are the objects among these. See recall.c. */
 #define FB_ASKED_WORDS 20
 #define FB_ASKED_PINS 6
 #define FB_MOST_SHOWN 64
@@ -94,17 +94,32 @@ typedef struct {
   const fb_view *view; /* NULL: the operand itself */
   uint32_t first, n_own;
 } fb_shown;
+/* The recorded call that it came to. */
+typedef struct {
+  fb_function *function;
+  PyTypeObject *made; /* the named tuple that its results were put into, or NULL */
+  uint32_t n, refs;
+  struct {
+    PyObject *value; /* NULL: the argument of index `from` */
+    uint32_t from;
+  } of[]; /* per parameter */
+} fb_forwarded;
+/* What it came to: a recorded call, or views. */
 typedef struct {
   uint64_t words[FB_ASKED_WORDS];
   PyObject *pins[FB_ASKED_PINS];
   uint32_t n, n_pins, n_shown, n_starts;
-  bool is_tuple;
+  bool is_view, is_tuple,
+      becomes; /* is_view: one view, or the operand; becomes: the operand itself shows the only view from then on */
+  fb_forwarded *forwarded; /* or NULL */
   fb_shown *shown;
   int64_t *starts;
 } fb_recalled;
 
 const fb_recalled *fb_recalled_find(fb_asked *asked);             /* NULL where it is not known; sets the hash */
-void fb_recalled_keep(const fb_asked *asked, fb_recalled *found); /* takes over `shown` and `starts` */
+void fb_recalled_keep(const fb_asked *asked, fb_recalled *found); /* takes over what it points to */
+void fb_recalled_clear(fb_recalled *found);
+void fb_forwarded_leave(fb_forwarded *forwarded); /* one reference less */
 
 /* Borrowed arguments; `device` is a str, NULL for the CPU. */
 fb_type *fb_type_intern(PyObject *shape, PyObject *dtype, PyObject *device, bool requires_grad);
