@@ -7,8 +7,6 @@ and i1 in registers. Next: `emitter.py`, which mixes this in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 from flambeau.compiler.codegen.arithmetic import Arithmetic
 from flambeau.compiler.codegen.values import POINTER, Operand, Val, spell_type, storage_bytes, storage_type
 
@@ -22,11 +20,6 @@ class Memory(Arithmetic):
         raise NotImplementedError
 
     def line(self, text: str) -> None:
-        raise NotImplementedError
-
-    def if_else(
-        self, condition: Val, then: Callable[[], Sequence[Val]], otherwise: Callable[[], Sequence[Val]]
-    ) -> list[Val]:
         raise NotImplementedError
 
     def address(self, pointer: Val, index: Index, element: str) -> Val:
@@ -107,24 +100,12 @@ class Memory(Arithmetic):
         self, x: Val, pointer: Val, index: Val, count: Val | None = None, masks: bool = True
     ) -> None:
         """Write the lanes of `x`, or the first `count`, to every second element from `index` on; those between them stay. Where the
-        machine has no `masks`, lanes of a vector that is whole go one by one."""
-        if not masks and count is not None:
-            apart = self.cmp("ge", count, x.lanes)
-            self.if_else(
-                apart,
-                lambda: self._store_apart(x, pointer, index),
-                lambda: self._store_between(x, pointer, index, count),
-            )
-            return
-        self._store_between(x, pointer, index, count)
-
-    def _store_apart(self, x: Val, pointer: Val, index: Val) -> list[Val]:
-        for lane in range(x.lanes):
-            self.store(self.extract(x, lane), pointer, self.add(index, 2 * lane))
-        return []
-
-    def _store_between(self, x: Val, pointer: Val, index: Val, count: Val | None) -> list[Val]:
+        machine has no `masks`, a whole vector's lanes go one by one."""
         lanes, half = x.lanes, x.lanes // 2
+        if count is None and not masks:
+            for k in range(lanes):
+                self.store(self.extract(x, k), pointer, self.add(index, 2 * k))
+            return
         lane = self.iota(lanes, "i32")
         second = self.cmp("eq", self.and_(lane, self.const(1, lane)), self.const(0, lane))
         for start in (0, half):
@@ -134,7 +115,6 @@ class Memory(Arithmetic):
                 mask = self.and_(second, self.tail_mask(left, lanes))
             spread = self.shuffle(x, x, [start + k // 2 for k in range(lanes)])
             self.store(spread, pointer, self.add(index, 2 * start) if start else index, mask)
-        return []
 
     def prefetch(self, pointer: Val, index: Val, element: str) -> None:
         """Bring the cache line of an element nearer, which may lie outside of any buffer."""

@@ -168,7 +168,7 @@ class _Tiles(_ConvolutionCall):
         apart = c.axes[-1].stride
         spec = ConvSpec(
             c.dtype.mlir, schedule, epilogue, accumulator, c.gives, len(c.axes), step if step <= 2 else 0, c.phases > 1,
-            apart if apart <= 2 and c.phases > 1 else 0, _are_joined(c), self.masks,
+            apart if apart <= 2 and c.phases > 1 else 0, _are_joined(c), self.masks, self._run_lanes(),
         )  # fmt: skip
         source, names = convolution_kernel(spec)
         rows, columns = convolutions.extents(c, schedule.turned)
@@ -180,6 +180,14 @@ class _Tiles(_ConvolutionCall):
         width = ceil_div(schedule.n_block, schedule.lanes)
         work = minimum(schedule.m_block, rows) * width * maximum(ceil_div(c.k, c.phases), 1)
         return _Kernel(source, names, numbers, c.groups * c.phases * n_blocks * m_blocks, work, spec.scratch)
+
+    def _run_lanes(self) -> int:
+        """Vectors that rows of a phase fill, where a part of one takes long: half of one where these are half as long."""
+        lanes, last = self.schedule.lanes, self.c.axes[-1]
+        length = ceil_div(last.x, last.stride)
+        while not self.masks and not isinstance(length, Size) and lanes > 2 and length <= lanes // 2:
+            lanes //= 2
+        return int(lanes)
 
     def numbers(self) -> dict[str, Int]:
         """What is said of operands and axes, by name."""
@@ -289,7 +297,7 @@ class _ByPlaces(_Tiles):
     def kernel(self, epilogue: Epilogue, accumulator: int | None) -> _Kernel:
         c, schedule = self.c, self.schedule
         self.spec = spec = ConvSpec(
-            c.dtype.mlir, schedule, epilogue, accumulator, c.gives, len(c.axes), 0, False, 0, False, self.masks
+            c.dtype.mlir, schedule, epilogue, accumulator, c.gives, len(c.axes), 0, False, 0, False, self.masks, schedule.lanes
         )  # fmt: skip
         source, names = places_kernel(spec)
         m_blocks, n_blocks = ceil_div(c.pixels, schedule.m_block), ceil_div(c.rows, schedule.n_block)

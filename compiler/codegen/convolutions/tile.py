@@ -8,7 +8,9 @@ operands to tiles.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from flambeau.compiler.codegen.convolutions.joined import JoinedPatches
@@ -31,7 +33,7 @@ class ConvSpec(TileText):
     """What text of convolutions depends on. `gives` is the tensor that is computed, `rank` counts its spatial axes; neighbours
     along the last one meet places a `step` apart (0: any); `phased`: x with a stride, whose neighbours in a phase lie `apart`
     elements from each other (0: any); `joined`: rows of places are as long as those of the map (`joined.py`); `masks`: the machine
-    has masked loads and stores."""
+    has masked loads and stores; `run_lanes`: what follows the sums of a phase takes so many at a time."""
 
     schedule: Convolution
     gives: str
@@ -41,6 +43,7 @@ class ConvSpec(TileText):
     apart: int
     joined: bool
     masks: bool
+    run_lanes: int
 
     @property
     def turned(self) -> bool:
@@ -189,12 +192,12 @@ class ConvTiles(Chains):
 
         def finish(done: Val, image: Val, place: Val) -> list[Val]:
             length = b.minimum(b.sub(columns.width, done), b.sub(self.dim("pitch"), place))
-            with b.loop(0, rows) as rs, b.loop(0, length, spec.lanes) as vs:
-                row, pixel = b.add(m, rs.index), b.add(place, vs.index)
-                count = b.sub(length, vs.index)
-                mask = b.tail_mask(count, spec.lanes)
+
+            def finish_vector(r: Val, v: Val, count: Val | None) -> list[Val]:
+                row, pixel = b.add(m, r), b.add(place, v)
+                mask = None if count is None else b.tail_mask(b.sub(length, v), spec.lanes)
                 index = b.add(self._row_start(row, image), pixel)
-                at = b.add(b.mul(rs.index, spec.columns), b.add(done, vs.index))
+                at = b.add(b.mul(r, spec.columns), b.add(done, v))
                 x = b.load(self.region("tile"), at, spec.element, spec.lanes, mask)
 
                 def load(k: int) -> Val:
@@ -205,12 +208,25 @@ class ConvTiles(Chains):
                 self.finish_vector(
                     x,
                     lambda buffer: b.load(buffer, index, spec.element, spec.lanes, mask),
-                    lambda y, buffer: self.store_tail(y, buffer, index, count, mask, spec.masks),
+                    lambda y, buffer: b.store(y, buffer, index, mask),
                     load,
                 )
+                return []
+
+            with b.loop(0, rows) as rs, b.loop(0, length, spec.lanes) as vs:
+                self._whole_or_not(length, vs.index, spec.lanes, partial(finish_vector, rs.index, vs.index))
             return [b.add(done, length), b.add(image, 1), zero]
 
         b.while_([zero, columns.image, columns.place], more, finish)
+
+    def _whole_or_not(self, length: Val, start: Val, lanes: int, finish: Callable[[Val | None], list[Val]]) -> None:
+        """`finish(end)` of the vector that begins at `start` of a run that ends at `length`: with no end where it is whole, and the
+        machine has no masks."""
+        if self.spec.masks:
+            finish(length)
+            return
+        whole = self.b.cmp("ge", self.b.sub(length, start), lanes)
+        self.b.if_else(whole, lambda: finish(None), lambda: finish(length))
 
     def _leaf_start(self, k: int, row: Val, image: Val | None = None) -> Val:
         """Where a row of a leaf begins, of an image or of the first one."""
@@ -300,42 +316,59 @@ class ConvTiles(Chains):
 
     def _finish_apart(self, rows: Val, columns: PanelColumns, m: Val) -> None:
         """From the tile in scratch to C, run by run."""
-        b, spec, position = self.b, self.spec, self.spec.sums + 1 + len(self.spec.epilogue.leaves)
+        b, spec = self.b, self.spec
         with b.loop(0, columns.image) as runs:
             word = b.mul(runs.index, _RUN)
             begin, length, image, pixel = (b.load(self.region("places"), b.add(word, k), "i64") for k in range(_RUN))
-            with b.loop(0, length, spec.lanes) as vs, b.loop(0, rows) as rs:
-                row, count = b.add(m, rs.index), b.sub(length, vs.index)
-                here = b.add(pixel, b.mul(vs.index, self.dims("step")[-1]))
-                at = b.add(b.mul(rs.index, spec.columns), b.add(begin, vs.index))
-                x = b.load(self.region("tile"), at, spec.element, spec.lanes, b.tail_mask(count, spec.lanes))
-                results = spec.epilogue.apply(b, x, lambda k: self._leaf_apart(k, row, image, here, count))
-                index = b.add(self._row_start(row, image), here)
-                for k, y in enumerate(results):
-                    self._store_apart(y, b.buffer(position + k), index, count)
 
-    def _store_apart(self, x: Val, buffer: Val, index: Val, count: Val) -> None:
-        b, lanes = self.b, self.spec.lanes
+            def finish(v: Val, end: Val | None) -> list[Val]:
+                with b.loop(0, rows) as rs:
+                    row, count = b.add(m, rs.index), None if end is None else b.sub(length, v)
+                    here = b.add(pixel, b.mul(v, self.dims("step")[-1]))
+                    at = b.add(b.mul(rs.index, spec.columns), b.add(begin, v))
+                    self._finish_vector_apart(at, row, image, here, count)
+                return []
+
+            with b.loop(0, length, spec.run_lanes) as vs:
+                self._whole_or_not(length, vs.index, spec.run_lanes, partial(finish, vs.index))
+
+    def _finish_vector_apart(self, at: Val, row: Val, image: Val, pixel: Val, count: Val | None) -> None:
+        """A vector of a run, or the first `count` of its elements: its sums lie at `at` in the tile in scratch."""
+        b, spec, position = self.b, self.spec, self.spec.sums + 1 + len(self.spec.epilogue.leaves)
+        x = b.load(self.region("tile"), at, spec.element, spec.run_lanes, self._first(count))
+        results = spec.epilogue.apply(b, x, lambda k: self._leaf_apart(k, row, image, pixel, count))
+        index = b.add(self._row_start(row, image), pixel)
+        for k, y in enumerate(results):
+            self._store_apart(y, b.buffer(position + k), index, count)
+
+    def _first(self, count: Val | None) -> Val | None:
+        """The mask of so many elements of a run's vector; None: of all."""
+        return None if count is None else self.b.tail_mask(count, self.spec.run_lanes)
+
+    def _store_apart(self, x: Val, buffer: Val, index: Val, count: Val | None) -> None:
+        b, lanes = self.b, self.spec.run_lanes
         if self.spec.apart == 2:
             b.store_every_second(x, buffer, index, count, self.spec.masks)
         elif self.spec.apart == 1:
-            self.store_tail(x, buffer, index, count, b.tail_mask(count, lanes), self.spec.masks)
+            b.store(x, buffer, index, self._first(count))
         else:
-            b.scatter(x, buffer, b.add(b.mul(b.iota(lanes), self.dims("step")[-1]), index), b.tail_mask(count, lanes))
+            b.scatter(x, buffer, b.add(b.mul(b.iota(lanes), self.dims("step")[-1]), index), self._first(count))
 
-    def _leaf_apart(self, k: int, row: Val, image: Val, pixel: Val, count: Val) -> Val:
+    def _leaf_apart(self, k: int, row: Val, image: Val, pixel: Val, count: Val | None) -> Val:
         """What the epilogue reads beside neighbours of a phase."""
         b, spec, leaf, column = self.b, self.spec, self.spec.epilogue.leaves[k], self.dim(f"leaf{k}.column")
-        buffer, lanes = b.buffer(spec.sums + 1 + k), spec.lanes
+        buffer, lanes = b.buffer(spec.sums + 1 + k), spec.run_lanes
         start = b.add(self._leaf_start(k, row, image), b.mul(pixel, column))
         if leaf.column == "fixed":
             return b.load(buffer, start, leaf.element)
         if leaf.column == "unit" and spec.apart == 1:
-            return b.load(buffer, start, leaf.element, lanes, b.tail_mask(count, lanes))
+            return b.load(buffer, start, leaf.element, lanes, self._first(count))
         if leaf.column == "unit" and spec.apart == 2:
+            if count is None:
+                return b.load_every_second(buffer, start, leaf.element, lanes)
             reach = b.sub(b.mul(count, 2), 1)
             far = b.maximum(b.sub(reach, lanes - 1), 0)
             masks = b.tail_mask(reach, lanes), b.tail_mask(far, lanes)
             return b.load_every_second(buffer, start, leaf.element, lanes, masks)
         places = b.add(b.mul(b.iota(lanes), b.mul(column, self.dims("step")[-1])), start)
-        return b.gather(buffer, places, leaf.element, b.tail_mask(count, lanes))
+        return b.gather(buffer, places, leaf.element, self._first(count))
