@@ -179,6 +179,7 @@ BUILT_IN = (
         cost=_arithmetic,
         flops=_multiplied,
         sums_products=True,
+        is_product=True,
         batch=_BATCHING + "product",
     ),
     Family(

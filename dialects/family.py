@@ -73,6 +73,7 @@ class Family:
     moves         elements of operands are handed on as they are, NaNs too: nothing is computed.
     keeps         elements of the first operand that meet nothing are handed on as they are; those that do have the canonical NaN.
     sums_products its elements are sums of products, which references may add up more accurately.
+    is_product    the last two axes are matrices, of which the result's is the product of the operands': a contraction.
     one_nan       the NaNs that it gives are the canonical one already (`tape/nan.py`).
     """
 
@@ -93,6 +94,7 @@ class Family:
     moves: bool = False
     keeps: bool = False
     sums_products: bool = False
+    is_product: bool = False
     one_nan: bool = False
 
     def __post_init__(self) -> None:

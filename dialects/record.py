@@ -79,6 +79,8 @@ class Sample:
 
 
 REGISTRY: dict[str, OpRecord] = {}
+#: The work of an element, in additions, of an op that says nothing lighter.
+HEAVY = 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +115,7 @@ class OpRecord:
                NaNs are theirs.
     by_bits    elementwise ops: lowered among the bits of narrow floats, for which nothing has to be widened, as what is handed on.
     nans       what the compiler has to know of the NaNs that it computes, see `Nans`.
+    weight     elementwise ops: the work of an element, in additions: decides what is computed again, and how loops are unrolled.
     fixed      attributes named like extents ("size", "low", ...) for which kernels are made: they never become symbols.
     samples    good calls and bad ones.
     doc        one line, shown in docs.
@@ -155,6 +158,7 @@ class OpRecord:
     hands_on: bool = False
     by_bits: bool = False
     nans: Nans = Nans.COMPUTED
+    weight: int = HEAVY
     fixed: tuple[str, ...] = ()
     samples: Callable[[], list[Sample]] = list
     doc: str = ""

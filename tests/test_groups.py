@@ -16,7 +16,6 @@ import whole_programs
 from flambeau.compiler import stages, targets
 from flambeau.compiler.codegen.body_record import BodyRecord
 from flambeau.compiler.codegen.loops.nest import Writer
-from flambeau.compiler.codegen.loops.phases import LIGHT, weight_of
 from flambeau.compiler.codegen.values import Val, spell_number
 from flambeau.compiler.groups import bodies, form, generate, weights
 from flambeau.compiler.groups.builder import from_cluster
@@ -128,7 +127,7 @@ def test_bodies_weigh_what_records_do(name):
         if (
             body.ops and not is_packed
         ):  # nothing weighs as much as the lightest that may do it: `abs` of what has no sign
-            assert weights.weight(body) == weight_of(name), (types, attrs)
+            assert weights.weight(body) == REGISTRY[name].weight, (types, attrs)
 
 
 # ---- clusters -----------------------------------------------------------------------------------------------------
@@ -247,9 +246,9 @@ def test_records_whose_code_is_the_same_weigh_the_same():
     same dtype, which nobody writes, and of `abs` of what has no sign."""
     found = {}
     for dtype in SUPPORTED:
-        for name in LIGHT:
+        for name, record in weights.LIGHT.items():
             for code in weights._codes(name, dtype.mlir):
-                found.setdefault(code, set()).add(weight_of(name))
+                found.setdefault(code, set()).add(record.weight)
     assert len(found) > 50 and all(len(known) == 1 for code, known in found.items() if code)
 
 

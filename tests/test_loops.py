@@ -13,7 +13,6 @@ import opgen
 import pytest
 import random_graphs
 from flambeau.compiler import families, targets
-from flambeau.compiler.codegen.loops.phases import weight_of
 from flambeau.compiler.groups import bodies
 from flambeau.compiler.options import Options
 from flambeau.compiler.passes.cluster import cluster
@@ -67,7 +66,7 @@ def test_what_is_short_is_light():
         avals = [case.graph.avals[v] for v in case.graph.nodes[-1].operands]
         ops = lowered_ops(record, avals, case.graph.nodes[-1].attrs)
         if 0 < ops <= 4:
-            found[record.name] = ops, weight_of(record.name)
+            found[record.name] = ops, record.weight
     assert len(found) > 20 and {"add", "canonical_nan", "canonical_nan_of_root"} <= found.keys()
     assert {name: pair for name, pair in found.items() if pair[1] > 3 * pair[0]} == {}
 

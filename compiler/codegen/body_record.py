@@ -14,9 +14,7 @@ from flambeau.dialects.record import Kind, Monoid, NoGradient, OpRecord
 
 @dataclass(frozen=True, eq=False)
 class BodyRecord(OpRecord):
-    """A record of no registry, without types, reference and gradient. `weight` is the work of one element, in additions."""
-
-    weight: int = 0
+    """A record of no registry, without types, reference and gradient."""
 
     def __post_init__(self) -> None:
         """It has no name that others could find it by."""

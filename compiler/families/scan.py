@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 
 from flambeau.compiler.codegen.body_record import body_record
 from flambeau.compiler.codegen.loops import scan as loops_scan
-from flambeau.compiler.codegen.loops.phases import HEAVY
 from flambeau.compiler.families.rules import GroupOp, Rules, in_memory
 from flambeau.compiler.groups import bodies
 from flambeau.compiler.groups.builder.cluster import ClusterBuilder
@@ -19,7 +18,7 @@ from flambeau.compiler.groups.play import combiner
 from flambeau.compiler.groups.replay_views import GraphMaker
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Node
-from flambeau.dialects.record import Kind
+from flambeau.dialects.record import HEAVY, Kind
 
 _ATTRIBUTES = ("axis", "order", "reverse")
 _NAMES = {1: "flambeau.scan", 2: "flambeau.recurrence"}

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from flambeau.compiler.codegen.body_record import body_record
 from flambeau.compiler.codegen.loops import scatter as loops_scatter
-from flambeau.compiler.codegen.loops.phases import HEAVY
 from flambeau.compiler.families.rules import GroupOp, Rules
 from flambeau.compiler.groups import bodies
 from flambeau.compiler.groups.builder.cluster import ClusterBuilder
@@ -21,7 +20,7 @@ from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import int64
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.orders import OrderError, check_order
-from flambeau.dialects.record import Kind
+from flambeau.dialects.record import HEAVY, Kind
 from flambeau.dialects.size import same
 
 

@@ -1,4 +1,4 @@
-"""The work of a body's point, in additions: that of the record with the same code, as `codegen/loops/phases.py` has it.
+"""The work of a body's point, in additions: the `weight` of the built-in record with the same code.
 
 In: a `Body`. Out: its weight; bodies that no light record has are heavy. Next: `replay.py`.
 """
@@ -8,33 +8,22 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Hashable, Iterator
 from functools import cache
+from itertools import product
 
-from flambeau.compiler.codegen.loops.phases import HEAVY, LIGHT, weight_of
 from flambeau.compiler.groups import bodies
 from flambeau.compiler.groups.form import Body
+from flambeau.dialects import tape
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import REAL, DType, bool_
-from flambeau.dialects.record import OpRecord, find
+from flambeau.dialects.record import HEAVY, OpRecord
 
 _Code = tuple[Hashable, ...]
 _Types = tuple[DType, ...]
-_UNARY = frozenset(
-    (
-        "neg",
-        "abs",
-        "sign",
-        "floor",
-        "ceil",
-        "round",
-        "trunc",
-        "sqrt",
-        "rsqrt",
-        "not_",
-        "canonical_nan",
-        "canonical_nan_of_root",
-    )
-)
 _LONGEST = 16  # ops of a light body
+_MOST = 3  # operands of a light record
+_RECORDS = [record for record in vars(tape).values() if isinstance(record, OpRecord) and record.weight < HEAVY]
+#: The built-in records that are light, by name. What packages' ops weigh is asked where ops join; their bodies weigh as these.
+LIGHT = {record.name: record for record in _RECORDS}
 
 
 def weight(body: Body, name: str = "") -> int:
@@ -47,7 +36,7 @@ def weight(body: Body, name: str = "") -> int:
 @cache
 def _weight(code: _Code, types: tuple[str, ...], name: str) -> int:
     if name and any(code in _codes(name, type) for type in types):
-        return weight_of(name)
+        return LIGHT[name].weight
     return min((_light(type).get(code, HEAVY) for type in types), default=HEAVY)
 
 
@@ -60,14 +49,14 @@ def _code(body: Body) -> _Code:
 def _light(type: str) -> dict[_Code, int]:
     """The weights of the light records whose operands have an element type; the lightest of those that do the same, as `abs` does
     nothing to what has no sign."""
-    heaviest_first = sorted(LIGHT, key=lambda name: (-weight_of(name), name))
-    return {code: weight_of(name) for name in heaviest_first for code in _codes(name, type)}
+    heaviest_first = sorted(LIGHT.values(), key=lambda record: (-record.weight, record.name))
+    return {code: record.weight for record in heaviest_first for code in _codes(record.name, type)}
 
 
 @cache
 def _codes(name: str, type: str) -> frozenset[_Code]:
     """What the bodies of a light record do whose operands have an element type."""
-    record, dtype = find(name), next((d for d in REAL if d.mlir == type), None)
+    record, dtype = LIGHT[name], next((d for d in REAL if d.mlir == type), None)
     found = set()
     for operands, attrs in _calls(record, dtype) if dtype is not None and dtype in record.dtypes else ():
         with contextlib.suppress(TypeError):  # a dtype that is only stored has no arithmetic
@@ -81,10 +70,18 @@ def _body(record: OpRecord, operands: _Types, attrs: _Types) -> Body:
 
 
 def _calls(record: OpRecord, dtype: DType) -> Iterator[tuple[_Types, _Types]]:
-    """(operands, attributes) of a light record on operands of a type."""
-    if record.name == "cast":
-        yield from (((dtype,), (to,)) for to in REAL)
-    elif record.name == "select":
-        yield (bool_, dtype, dtype), ()
-    else:
-        yield (dtype,) * (1 if record.name in _UNARY else 2), ()
+    """(operands, attributes) of a light record on operands of a type, but for a condition in front; its attributes are dtypes."""
+    counts = range(1, _MOST + 1)
+    operands = [found for n in counts for found in ((dtype,) * n, (bool_, *(dtype,) * (n - 1)))]
+    for attrs in product(REAL, repeat=len(record.attrs)):
+        taken = next((found for found in operands if _takes(record, found, attrs)), None)
+        if taken is not None:
+            yield taken, attrs
+
+
+def _takes(record: OpRecord, operands: _Types, attrs: _Types) -> bool:
+    try:
+        record.infer_results([Aval((), d) for d in operands], attrs)
+    except (TypeError, RuntimeError):
+        return False
+    return True

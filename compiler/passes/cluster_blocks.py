@@ -236,7 +236,7 @@ def _is_turned(layout: StridedView) -> bool:
 
 
 def _product(cluster: Cluster) -> Node | None:
-    return next((n for n in cluster.graph.nodes if n.op.name == "matmul"), None)
+    return next((n for n in cluster.graph.nodes if n.op.family.is_product), None)
 
 
 def _varies(cluster: Cluster, node: Node) -> bool:

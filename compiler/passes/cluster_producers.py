@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from flambeau.compiler import families
-from flambeau.compiler.codegen.loops.phases import weight
 from flambeau.compiler.codegen.nest_rules import is_map
 from flambeau.compiler.passes.cluster_groups import Clustering, OpenGroup
 from flambeau.compiler.schedules.loops import RECOMPUTE
@@ -110,7 +109,7 @@ class Producers:
             return None
         size = self._bytes(root)
         saved = 1 - self._traffic(cone, self.groups[home]) / max(2 * size, 1)
-        work, again = (sum(weight(self.graph.nodes[i]) for i in nodes) for nodes in (cone.nodes, cone.repeated))
+        work, again = (sum(self.graph.nodes[i].op.weight for i in nodes) for nodes in (cone.nodes, cone.repeated))
         if saved <= 0 or not pays(self.program, Move(joined, reader, position, size, saved, work, again)):
             return None
         rest = self._without(self.groups[home], cone.moved)
@@ -138,8 +137,8 @@ class Producers:
             elif not others:
                 cone.moved.add(i)
                 wanted.update(self._roots(i))
-            elif members.issuperset(others) and weight(node) <= budget:
-                budget -= weight(node)
+            elif members.issuperset(others) and node.op.weight <= budget:
+                budget -= node.op.weight
                 cone.repeated.add(i)
                 wanted.update(self._roots(i))
             else:

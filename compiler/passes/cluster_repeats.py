@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from flambeau.compiler import families
-from flambeau.compiler.codegen.loops.phases import weight
 from flambeau.compiler.codegen.nest_rules import is_map
 from flambeau.compiler.passes.cluster_groups import Clustering, OpenGroup
 
@@ -78,7 +77,7 @@ class Repeats:
         if found is None:
             index = self.program.index_of.get(value)
             node = None if index is None else self.nodes[index]
-            found = self._work[value] = weight(node) if node is not None and is_map(node) else READ + 1
+            found = self._work[value] = node.op.weight if node is not None and is_map(node) else READ + 1
         return found
 
     def _replace(self, number: int, joined: OpenGroup) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from flambeau.compiler import families
-from flambeau.compiler.codegen.loops.phases import weight
 from flambeau.compiler.codegen.nest_rules import is_map
 from flambeau.compiler.passes import Pass
 from flambeau.compiler.passes.rewrite import Copy
@@ -156,7 +155,7 @@ class _Search:
         small, large = (hint(self.avals[n.results[0]].size) for n in (move.ops[-1], move.views[-1]))
         if large <= small:
             return False
-        work, times, more = sum(weight(n) for n in move.ops), large / small, len(move.leaves) - 1
+        work, times, more = sum(n.op.weight for n in move.ops), large / small, len(move.leaves) - 1
         few_times = (times - 1) * work + times * more <= SAVED
         once_per_row = VECTOR * work <= UNNOTICED * self._run(move)
         return few_times or once_per_row or large * (work + more) <= KERNEL

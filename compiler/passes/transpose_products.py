@@ -30,7 +30,7 @@ class TransposeProducts(Pass):
     def __call__(self, graph: Graph) -> Graph:
         graph = graph.with_regions(self)
         uses = Counter(v for n in graph.nodes for v in n.operands) + Counter(graph.outputs)
-        products = {n.results[0]: n for n in graph.nodes if n.op.name == "matmul"}
+        products = {n.results[0]: n for n in graph.nodes if n.op.family.is_product}
         swapped: dict[int, Node] = {}
         for node in graph.nodes:
             product = products.get(node.operands[0]) if node.op.name == "permute" else None

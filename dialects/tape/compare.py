@@ -13,6 +13,7 @@ def _comparison(name: str, reference, doc: str, dtypes: DTypes = ORDERED, **fiel
     return elementwise(
         name,
         2,
+        weight=1,
         dtypes=dtypes,
         reference=reference,
         lower=lambda b, x, y: b.cmp(name, x, y),

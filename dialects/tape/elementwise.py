@@ -39,6 +39,7 @@ from flambeau.dialects.tape.common import (
 add = elementwise(
     "add",
     2,
+    weight=1,
     rounds_once=True,
     dtypes=ARITHMETIC,
     reference=np.add,
@@ -52,6 +53,7 @@ add = elementwise(
 sub = elementwise(
     "sub",
     2,
+    weight=1,
     rounds_once=True,
     dtypes=ARITHMETIC,
     reference=np.subtract,
@@ -65,6 +67,7 @@ sub = elementwise(
 mul = elementwise(
     "mul",
     2,
+    weight=1,
     rounds_once=True,
     dtypes=ARITHMETIC,
     reference=np.multiply,
@@ -78,6 +81,7 @@ mul = elementwise(
 div = elementwise(
     "div",
     2,
+    weight=3,
     rounds_once=True,
     dtypes=INEXACT,
     reference=np.true_divide,
@@ -91,6 +95,7 @@ div = elementwise(
 neg = elementwise(
     "neg",
     1,
+    weight=1,
     rounds_once=True,
     by_bits=True,
     dtypes=ARITHMETIC,
@@ -105,6 +110,7 @@ neg = elementwise(
 abs_ = elementwise(
     "abs",
     1,
+    weight=1,
     rounds_once=True,
     by_bits=True,
     dtypes=ARITHMETIC,
@@ -131,6 +137,7 @@ def _lower_sign(b, x):
 sign = elementwise(
     "sign",
     1,
+    weight=1,
     rounds_once=True,
     nans=Nans.CANONICAL,
     dtypes=ARITHMETIC,
@@ -152,6 +159,7 @@ def _rounding(name: str, reference, lower, doc: str) -> OpRecord:
         lower=lower,
         vjp=lambda ct, r, x: (x.like(0),),
         samples=samples_of(),
+        weight=1,
         rounds_once=True,
         doc=doc,
     )
@@ -165,6 +173,7 @@ trunc = _rounding("trunc", np.trunc, lambda b, x: b.trunc(x), "x without its fra
 sqrt = elementwise(
     "sqrt",
     1,
+    weight=3,
     rounds_once=True,
     nans=Nans.OF_ROOT,
     dtypes=INEXACT,
@@ -180,6 +189,7 @@ sqrt = elementwise(
 rsqrt = elementwise(
     "rsqrt",
     1,
+    weight=6,
     dtypes=INEXACT,
     reference=lambda x: np.true_divide(x.dtype.type(1), np.sqrt(x)),
     parts=complex_functions.rsqrt,
@@ -215,6 +225,7 @@ def _vjp_extreme(ct, x, y, x_loses, y_loses):
 maximum = elementwise(
     "maximum",
     2,
+    weight=1,
     rounds_once=True,
     hands_on=True,
     dtypes=NUMERIC,
@@ -228,6 +239,7 @@ maximum = elementwise(
 minimum = elementwise(
     "minimum",
     2,
+    weight=1,
     rounds_once=True,
     hands_on=True,
     dtypes=NUMERIC,
@@ -269,6 +281,7 @@ def _samples_select() -> list[Sample]:
 select = OpRecord(
     name="select",
     kind=Kind.ELEMENTWISE,
+    weight=1,
     attrs=(),
     infer=_infer_select,
     reference=np.where,
@@ -310,6 +323,7 @@ def _samples_cast() -> list[Sample]:
 cast = OpRecord(
     name="cast",
     kind=Kind.ELEMENTWISE,
+    weight=3,
     attrs=("dtype",),
     infer=_infer_cast,
     reference=saturate,

@@ -79,6 +79,7 @@ def _logic(name: str, arity: int, reference, lower, doc: str) -> OpRecord:
     return elementwise(
         name,
         arity,
+        weight=1,
         dtypes=LOGICAL,
         reference=reference,
         lower=lower,
@@ -131,6 +132,7 @@ def _shift(name: str, reference, lower, doc: str) -> OpRecord:
     return elementwise(
         name,
         2,
+        weight=1,
         dtypes=INTEGER,
         reference=reference,
         lower=lower,

@@ -27,6 +27,7 @@ def _vjp_copysign(ct, r, x, y):
 copysign = elementwise(
     "copysign",
     2,
+    weight=3,
     dtypes=FLOATING,
     reference=_copysign,
     lower=lambda b, x, y: b.copysign(x, b.select(b.is_nan(y), b.const(0, y), y)),

@@ -18,6 +18,7 @@ from flambeau.dialects.tape.common import elementwise, one_nan, samples_of
 canonical_nan = elementwise(
     "canonical_nan",
     1,
+    weight=2,
     dtypes=STORED_FLOATING,
     reference=one_nan,
     lower=lambda b, x: b.select(b.is_nan(x), b.const(math.nan, x), x),
@@ -39,6 +40,7 @@ def _lower_by_bits(b, x):
 canonical_nan_of_root = elementwise(
     "canonical_nan_of_root",
     1,
+    weight=3,
     dtypes=FLOATING,
     reference=one_nan,
     lower=_lower_by_bits,

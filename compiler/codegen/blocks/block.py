@@ -69,7 +69,7 @@ class Extent(NamedTuple):
 
 def extent(graph: Graph) -> Extent:
     """That of a cluster, which its first product has. Raises NoBlocks."""
-    product = next((n for n in graph.nodes if n.op.name == "matmul"), None)
+    product = next((n for n in graph.nodes if n.op.family.is_product), None)
     if product is None:
         raise NoBlocks("[blocks] there is no product.")
     *batch, rows, _ = graph.avals[product.results[0]].shape
@@ -80,7 +80,7 @@ def extent(graph: Graph) -> Extent:
 
 def widest(graph: Graph) -> int:
     """The columns of the widest matrix that a block computes."""
-    return max(int(graph.avals[n.results[0]].shape[-1]) for n in graph.nodes if n.op.name == "matmul")
+    return max(int(graph.avals[n.results[0]].shape[-1]) for n in graph.nodes if n.op.family.is_product)
 
 
 def block(graph: Graph, rows: int, known: int = 0) -> BlockProgram:
@@ -160,7 +160,7 @@ class _BlockWriter:
         self.b.loc = node.loc
         if node.may_fail or node.has_effect or len(node.results) > 1:
             raise NoBlocks(f"[blocks] {node.op.name} may fail.")
-        if node.op.name == "matmul":
+        if node.op.family.is_product:
             self._product(node)
         elif node.op.family.folds:
             self._fold(node)

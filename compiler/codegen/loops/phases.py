@@ -6,35 +6,14 @@ element needed in a later stage is recomputed when that is cheap and kept in mem
 
 from __future__ import annotations
 
-from flambeau.compiler.codegen.body_record import BodyRecord
 from flambeau.compiler.codegen.fragment import Fragment
 from flambeau.compiler.codegen.iteration_space import NestForm
 from flambeau.compiler.codegen.nest_rules import is_leaf_source
 from flambeau.dialects.graph import Node
+from flambeau.dialects.record import HEAVY as HEAVY  # families of other packages know it from here
 
-#: Work of one element, in additions; everything not named here counts as HEAVY.
-_WEIGHTS = {
-    **dict.fromkeys(("add", "sub", "mul", "neg", "abs", "maximum", "minimum", "select", "sign", "floor", "ceil"), 1),
-    **dict.fromkeys(
-        ("eq", "ne", "lt", "le", "gt", "ge", "and_", "or_", "xor", "not_", "shl", "shr", "round", "trunc"), 1
-    ),
-    "canonical_nan": 2,
-    **dict.fromkeys(("div", "sqrt", "cast", "copysign", "canonical_nan_of_root"), 3),
-    "rsqrt": 6,
-}
-HEAVY = 30
 #: More work than any element takes: nothing is kept.
 ALWAYS = 1 << 62
-LIGHT = frozenset(_WEIGHTS)
-
-
-def weight(node: Node) -> int:
-    return node.op.weight if isinstance(node.op, BodyRecord) else weight_of(node.op.name)
-
-
-def weight_of(name: str) -> int:
-    """The work of an op by its name."""
-    return _WEIGHTS.get(name, HEAVY)
 
 
 class Stages:
@@ -71,7 +50,9 @@ class Stages:
 
     def element_work(self) -> int:
         """The work of one element in all stages: what a loop's body does, without the scalars of a row and the folds."""
-        return sum(weight(n) for n in self.fragment.members if self._is_element(n.results[0]) and not is_leaf_source(n))
+        return sum(
+            n.op.weight for n in self.fragment.members if self._is_element(n.results[0]) and not is_leaf_source(n)
+        )
 
     def row_outputs(self) -> list[int]:
         return [v for v in self.fragment.graph.outputs if v in self.stage_of and not self._is_element(v)]
@@ -133,11 +114,11 @@ class Stages:
             if self.stage_of[value] < stage and value in self.stores[self.stage_of[value]]:
                 cost += 1
                 continue
-            cost += weight(self.fragment.member_of[value])
+            cost += self.fragment.member_of[value].op.weight
             pending += [self.fragment.sources[v].root for v in self.fragment.member_of[value].operands]
         return cost
 
 
 def work(fragment: Fragment) -> int:
     """The work of one element of the whole fragment."""
-    return sum(weight(n) for n in fragment.members if not is_leaf_source(n)) or 1
+    return sum(n.op.weight for n in fragment.members if not is_leaf_source(n)) or 1

@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 from flambeau.compiler.codegen.body_record import body_record
 from flambeau.compiler.codegen.emitter import Emitter
 from flambeau.compiler.codegen.fragment import Fragment
-from flambeau.compiler.codegen.loops.phases import HEAVY
 from flambeau.compiler.codegen.units import Cut, OwnNest, Parts, joined
 from flambeau.compiler.families import GroupOp, Rules, in_memory
 from flambeau.compiler.groups import bodies
@@ -28,6 +27,7 @@ from flambeau.compiler.schedules.form import Schedule, count
 from flambeau.compiler.targets import Target
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Node
+from flambeau.dialects.record import HEAVY
 from flambeau.dialects.size import maximum
 
 
