@@ -8,7 +8,8 @@ FLAMBEAU_TESTS_GUARD=end (or start) runs any of them with every buffer between p
 (or starts) at one: what reads or writes next to a buffer ends the process.
 
 FLAMBEAU_TESTS_GROUPS=1 checks of every cluster that any of them lowers that its fusion group goes through MLIR unchanged, and
-that the code generators make of it what they make of the cluster's own ops.
+that the code generators make of it what they make of the cluster's own ops; FLAMBEAU_TESTS_GROUPS=text that every distinct group of
+any of them goes through MLIR unchanged.
 """
 
 import os
@@ -32,10 +33,10 @@ if guard := os.environ.get("FLAMBEAU_TESTS_GUARD"):
 
     _binding.set_memory_guard(guard)
 
-if os.environ.get("FLAMBEAU_TESTS_GROUPS"):
+if checks := os.environ.get("FLAMBEAU_TESTS_GROUPS"):
     import group_checks
 
-    group_checks.install()
+    {"1": group_checks.install, "text": group_checks.install_trips}[checks]()
 
     @pytest.fixture(autouse=True)
     def groups_of_the_test_are_right():
