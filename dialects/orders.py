@@ -83,16 +83,22 @@ def folded_loops(
 
     `extents` are the loops' trip counts, `reductions` the loops that the op reduces. A place is the row-major number of an
     element over some of these loops (rewrites split and join loops that way, and leave 0 for one that runs once); together
-    they name every reduction loop once. A part of a loop starts at an offset: its elements would be numbered anew, which is
-    another tree. Raises OrderError.
+    they name every reduction loop that runs more than once. A part of a loop starts at an offset: its elements would be
+    numbered anew, which is another tree. Raises OrderError.
     """
-    order = [loop for place in places for loop in _row_major(place, extents)]
+    order = with_single([loop for place in places for loop in _row_major(place, extents)], extents, reductions)
     if sorted(order) != sorted(reductions):
         raise OrderError(
             f"the places count loops {order}, and the op reduces {sorted(reductions)}. "
             "Give the index of every reduction loop once, and of no other."
         )
     return tuple(order)
+
+
+def with_single(order: Sequence[int], extents: Mapping[int, Int], reductions: Collection[int]) -> list[int]:
+    """An order of loops with the reduction loops that run once and that it leaves out, where it stays ascending if it is."""
+    found = [*(loop for loop in sorted(reductions) if loop not in order and extents.get(loop) == 1), *order]
+    return sorted(found) if list(order) == sorted(order) else found
 
 
 def _row_major(place: Place | None, extents: Mapping[int, Int]) -> list[int]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from flambeau.compiler.groups.form import Affine, Body, BodyOp
+from flambeau.dialects.orders import with_single
 from flambeau.dialects.size import Int
 
 
@@ -82,7 +83,7 @@ def row_major(extents: Sequence[Int]) -> AffineForm:
 
 def folded_loops(places: Sequence[AffineForm | None], extents: Sequence[Int], folded: set[int]) -> list[int] | None:
     """The loops that a fold's places count, outermost first: each place the row-major number over some of them, all
-    together every folded loop once. None for any other places."""
+    together every folded loop once, but for those that run once. None for any other places."""
     order: list[int] = []
     for place in places:
         if place is None or place.constant != 0:
@@ -98,4 +99,5 @@ def folded_loops(places: Sequence[AffineForm | None], extents: Sequence[Int], fo
             loops.append(loop)
             below = below * extents[loop]
         order += reversed(loops)
+    order = with_single(order, dict(enumerate(extents)), folded)
     return order if sorted(order) == sorted(folded) else None

@@ -133,6 +133,14 @@ def _converted(b: Any, op: BodyOp, operands: list[Val]) -> Val:
     return b.op(op.name, operands, op.types[0], operands[0].lanes)
 
 
+def _chosen(b: Any, op: BodyOp, operands: list[Val]) -> Val:
+    """Passes leave out casts between integers that registers do not tell apart: one that is signed may meet one that is not."""
+    condition, x, y = operands
+    if x.type != y.type and register_type(x.type) == register_type(y.type):
+        x, y = (v._replace(type=op.types[0]) for v in (x, y))
+    return b.select(condition, x, y)
+
+
 def _saturated(b: Any, op: BodyOp, operands: list[Val]) -> Val:
     return b.saturated(operands[0], dtype_of(op.types[0]))
 
@@ -143,7 +151,7 @@ _WRITERS: dict[str, _Writer] = {
     "arith.bitcast": lambda b, op, operands: b.bitcast(operands[0], op.types[0]),
     "arith.cmpf": _compared,
     "arith.cmpi": _compared,
-    "arith.select": lambda b, op, operands: b.select(*operands),
+    "arith.select": _chosen,
     "arith.maximumf": lambda b, op, operands: b.maximum(*operands),  # lanes of a fold are integers in the same order
     "arith.minimumf": lambda b, op, operands: b.minimum(*operands),
     "flambeau.any_lane": lambda b, op, operands: b.any(operands[0]),

@@ -371,7 +371,7 @@ class _Function:
         attributes = {name: self.types.decoded(op.attributes[name]) for name in op.attributes}
         regions = []
         for arguments, operations in self.structure.blocks(op) if len(op.regions) else ():
-            if self.structure.used(op):
+            if self.bodies.reads_outside(op):
                 raise refuse(op, "its region reads values from outside. Give it all that it needs as arguments.")
             regions.append(self.bodies.block(arguments, operations, Indices(self.index)))
         given = tuple(self._number(op, v) for v in op.operands)

@@ -74,6 +74,10 @@ class BodyReader:
         """A region that reads nothing from outside."""
         return _BlockReader(self, indices, arguments).read(operations)
 
+    def reads_outside(self, op: Any) -> bool:
+        """Whether regions of an op of ours read what cannot be put into them."""
+        return any(not self.structure.is_constant(v) for v in self.structure.used(op))
+
     def is_put_in(self, value: Any) -> bool:
         """Whether a value from outside is made again in the body that reads it: indices, and tables, which passes of MLIR's move
         out of bodies as they do with all constants."""
@@ -117,9 +121,9 @@ class _BlockReader:
         return number
 
     def _from_outside(self, op: Any, value: Any) -> int:
-        """A table, or a number of type index, that stands outside of the body, put into it."""
+        """A constant, or a number of type index, that stands outside of the body, put into it."""
         reader = self.reader
-        if value not in self.outside and reader.structure.is_table(value, reader.types):
+        if value not in self.outside and reader.structure.is_constant(value):
             name, literal = _constant(reader.structure.definitions[value], reader.types)
             self.outside[value] = self._append(BodyOp(name, (), literal, (reader.types.text(value),)))
         return self._index_from_outside(op, value)

@@ -68,10 +68,14 @@ class Structure:
         self._collect(op, inside, found)
         return [v for v in found if v not in inside]
 
+    def is_constant(self, value: Any) -> bool:
+        """Whether a value is a number or a table that stands in the text."""
+        made = self.definitions.get(value)
+        return made is not None and made.name in CONSTANTS
+
     def is_table(self, value: Any, types: Types) -> bool:
         """Whether a value is a constant tensor."""
-        made = self.definitions.get(value)
-        return made is not None and made.name in CONSTANTS and types.is_tensor(value)
+        return self.is_constant(value) and types.is_tensor(value)
 
     def _collect(self, op: Any, inside: set[Any], found: dict[Any, None]) -> None:
         for arguments, operations in self.blocks(op) if len(op.regions) else ():

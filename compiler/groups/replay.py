@@ -8,7 +8,7 @@ stands between groups and generators until these read groups themselves. Next: `
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -16,9 +16,10 @@ from flambeau.compiler import families
 from flambeau.compiler.codegen.body_record import BodyRecord, placed, pointwise
 from flambeau.compiler.codegen.values import Number
 from flambeau.compiler.groups import linear
-from flambeau.compiler.groups.form import REDUCTION, Body, BodyOp, Call, Generic, Group, GroupError, identity_map
+from flambeau.compiler.groups.form import REDUCTION, Body, Call, Generic, Group, GroupError, identity_map
 from flambeau.compiler.groups.play import needs, number, score
 from flambeau.compiler.groups.replay_folds import fold
+from flambeau.compiler.groups.replay_places import computed, forms, reads_tables
 from flambeau.compiler.groups.replay_views import GraphMaker
 from flambeau.compiler.groups.weights import weight
 from flambeau.dialects.dtypes import int64
@@ -165,8 +166,8 @@ def _result(maker: GraphMaker, op: Generic, loops: list[int], wanted: int, resul
     if (value := _literal(body, wanted)) is not None:
         constant = maker.constant(value, maker.group.avals[result].dtype)
         return maker.stretched(constant, loops, op.extents)
-    if (extract := _picks(op)) is not None:
-        return _picked(maker, op, loops, extract, result)
+    if reads_tables(op):
+        return computed(maker, op, loops, wanted)
     if "linalg.index" in names:
         return _source(maker, op, loops, wanted, result)
     played = _elementwise(op, (wanted,))
@@ -240,10 +241,11 @@ def _source(maker: GraphMaker, op: Generic, loops: list[int], wanted: int, resul
         return maker.record("iota", (), aval, (aval.shape, loops.index(loop), aval.dtype), op.loc)
     here = linear.row_major(op.extents)
     types = body.value_types()
-    known = [n for n, form in _forms(maker, op).items() if form == here and types[n] == "i64"]
+    known = [n for n, form in forms(maker, op).items() if form == here and types[n] == "i64"]
     part = score(body, [wanted], known, whole=len(op.results) == 1)
-    if any(o.name == "linalg.index" and n in part.needed for n, o in part.ops):
-        raise GroupError("[linalg.index] generators compute with an element's row-major number only. Leave it whole.")
+    is_split = any(o.name == "linalg.index" and n in part.needed for n, o in part.ops)
+    if is_split or any(o.name == "flambeau.check" for o in body.ops):
+        return computed(maker, op, loops, wanted)
     operands = [_numbers(maker, op, k, loops) for k in part.arguments]
 
     def lower(b: Any, *xs: Any) -> Any:
@@ -252,13 +254,6 @@ def _source(maker: GraphMaker, op: Generic, loops: list[int], wanted: int, resul
 
     record = placed(op.name or "generic", lower, weight(body))
     return maker.node(record, operands, aval, op.loc)
-
-
-def _forms(maker: GraphMaker, op: Generic) -> dict[int, linear.AffineForm]:
-    """The values of the body that are linear in the loops. Passes of MLIR's move a body's constants out of it."""
-    first = len(op.operands) + len(op.results)
-    known = {first + k: maker.integers.get(v) for k, v in enumerate(op.captures)}
-    return linear.forms(op.body, {k: linear.AffineForm((), n) for k, n in known.items() if n is not None})
 
 
 def _numbers(maker: GraphMaker, op: Generic, slot: int, loops: list[int]) -> int:
@@ -280,44 +275,3 @@ def _iota(body: Body, wanted: int) -> int | None:
         return None
     index = ops[op.operands[0]]
     return index.attribute if index.name == "linalg.index" and isinstance(index.attribute, int) else None
-
-
-# ---- tensor.extract -----------------------------------------------------------------------------------------------
-
-
-def _picks(op: Generic) -> BodyOp | None:
-    """The op that reads a captured tensor at a computed place."""
-    first = len(op.operands) + len(op.results)
-    found = [o for o in op.body.ops if o.name == "tensor.extract" and first <= o.operands[0] < len(op.body.types)]
-    return found[0] if found else None
-
-
-def _picked(maker: GraphMaker, op: Generic, loops: list[int], extract: BodyOp, result: int) -> int:
-    """A gather along the one axis whose place is data; with places that are linear, a flip."""
-    table = op.captures[extract.operands[0] - len(op.operands) - len(op.results)]
-    forms = _forms(maker, op)
-    places = [forms.get(x) for x in extract.operands[1:]]
-    computed = [k for k, form in enumerate(places) if form is None]
-    if not computed:
-        return _flipped(maker, op, loops, places, table)
-    plain = all(form is None or form == linear.AffineForm(((loops[k], 1),)) for k, form in enumerate(places))
-    if len(computed) != 1:
-        raise GroupError("[tensor.extract] generators gather along one axis. Read the others in place.")
-    slots = [k for k in needs(op.body, [extract.operands[1 + computed[0]]]) if k < len(op.body.types)]
-    if len(slots) != 1 or not plain:
-        raise GroupError("[tensor.extract] generators gather at one index, as it is. Compute it in a nest of its own.")
-    (index,) = maker.arguments(op, slots, loops)
-    found = maker.record("gather", [maker.value[table], index], maker.group.avals[result], (computed[0],), op.loc)
-    maker.fails(found, next(o.attribute for o in op.body.ops if o.name == "flambeau.check"))
-    return found
-
-
-def _flipped(maker: GraphMaker, op: Generic, loops: list[int], places: Sequence[Any], table: int) -> int:
-    shape = maker.group.avals[table].shape
-    axes = []
-    for k, form in enumerate(places):
-        if form == linear.AffineForm(((loops[k], -1),), shape[k] - 1):
-            axes.append(k)
-        elif form != linear.AffineForm(((loops[k], 1),)):
-            raise GroupError("[tensor.extract] generators read in place or backwards. Use maps for all else.")
-    return maker.record("flip", [maker.value[table]], maker.group.avals[table], (tuple(axes),), op.loc)

@@ -9,15 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.compiler.codegen.body_record import folding, pointwise
-from flambeau.compiler.codegen.loops.phases import HEAVY
 from flambeau.compiler.groups import linear
 from flambeau.compiler.groups.form import REDUCTION, Body, BodyOp, Generic, GroupError, Order
 from flambeau.compiler.groups.play import needs, number, score
+from flambeau.compiler.groups.replay_places import computed, forms, reads_tables
 from flambeau.compiler.groups.replay_views import GraphMaker
 from flambeau.compiler.groups.weights import weight
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import by_mlir
-from flambeau.dialects.record import Monoid
+from flambeau.dialects.record import HEAVY, Monoid
 from flambeau.dialects.tape.reduction_order import is_inner
 
 
@@ -27,7 +27,7 @@ def fold(maker: GraphMaker, op: Generic) -> None:
     if last is None or last.name != "flambeau.fold" or not isinstance(last.attribute, Order):
         raise GroupError("[linalg.generic] a reduction does not yield one flambeau.fold, which says its order. Add it.")
     kept = _kept(op)
-    folded = _folded(op, last)
+    folded = _folded(maker, op, last)
     factors = _factors(op, ops, last.operands[0])
     shape = maker.group.avals[op.results[0]].shape
     if factors is not None and _is_matrix(shape, kept, folded, last.attribute):
@@ -45,9 +45,9 @@ def _kept(op: Generic) -> list[int]:
     return kept
 
 
-def _folded(op: Generic, last: BodyOp) -> list[int]:
+def _folded(maker: GraphMaker, op: Generic, last: BodyOp) -> list[int]:
     """The folded loops in the order of the fold."""
-    known = linear.forms(op.body)
+    known = forms(maker, op)
     wanted = {d for d, i in enumerate(op.iterators) if i == REDUCTION}
     found = linear.folded_loops([known.get(x) for x in last.operands[1:]], op.extents, wanted)
     if found is None:
@@ -110,6 +110,8 @@ def _elements(maker: GraphMaker, op: Generic, element: int, dims: list[int]) -> 
     if element < len(op.operands) or captures <= element < len(body.types):
         return maker.arguments(op, [element], dims)[0]
     part = score(body, [element], whole=False)
+    if reads_tables(op) or any(made.name == "linalg.index" and n in part.needed for n, made in part.ops):
+        return computed(maker, op, dims, element)
     operands = maker.arguments(op, part.arguments, dims)
 
     def lower(b: Any, *xs: Any) -> Any:
