@@ -370,7 +370,8 @@ class _Direct(_ConvolutionCall):
         narrow = direct.is_narrow(columns, width, size1, schedule.lanes)
         whole = not self.masks and not isinstance(width, Size) and width % (schedule.lanes * columns.results) == 0
         plain = DirectSpec(
-            c.dtype.mlir, schedule, epilogue, accumulator, rows, columns, int(axes[1].w), single, narrow, whole
+            c.dtype.mlir, schedule, epilogue, accumulator, rows, columns, int(axes[1].w), single, narrow,
+            self.masks, whole,
         )  # fmt: skip
         source, names = direct_kernel(plain, label)
         work = schedule.band * rows.results * ceil_div(width, schedule.lanes) * c.k

@@ -35,6 +35,7 @@ class DirectSpec:
     width: int  # of the kernel
     single: bool
     narrow: bool
+    masks: bool  # the machine has masked loads and stores; else tiles with all rows that touch an edge are written out, too
     whole: bool  # vectors of results end where rows do, and stores under masks take long
 
     sums = 2  # the buffer of the results: after A and B
@@ -133,7 +134,10 @@ class _DirectWriter(KernelEmitter):
             elif self.spec.narrow:
                 b.if_else(inside, partial(self._edge_tile, whole, place), at_edge)
             else:
-                b.if_else(all_of_it, partial(self._tile, whole), at_edge)
+                beside = at_edge
+                if not self.spec.masks:
+                    beside = partial(b.if_else, inside, partial(self._edge_tile, whole, place), at_edge)
+                b.if_else(all_of_it, partial(self._tile, whole), beside)
 
     def _edge_tile(self, tile: _Tile, place: Val) -> list[Val]:
         return self._tile(replace(tile, masks=self._masks(place)))
