@@ -402,3 +402,31 @@ def test_clamp_by_numbers(dtype, bounds):
         flows.append(float((low is None or n >= low) and (high is None or n <= high)))
     np.testing.assert_array_equal(y.detach().double().numpy(), wanted)
     assert x.grad.tolist() == flows
+
+
+def _apart(x, y):
+    """Computed in float32, of bfloat16 alone: lanes may have any order."""
+    return fb.where(x > y, x + y, fb.relu(x) * 3)
+
+
+@pytest.mark.parametrize("shape", [(1 << 16,), (3, 21845), (256, 256), (1, 13), (7, 9)])
+def test_lanes_without_an_order_give_every_number_its_place(shape):
+    """Beside arrays that are stretched, turned, or have every second element, in whole vectors and in what is left of them."""
+    count = math.prod(shape)
+    bits = np.random.default_rng(3).permutation(1 << 16)[:count].astype(np.uint16).astype(np.int16).reshape(shape)
+    x = fb.tensor(bits).view(fb.bfloat16)
+    rng = np.random.default_rng(4)
+    row = fb.tensor(rng.normal(size=shape[-1:]).astype(np.float32)).to(fb.bfloat16)
+    turned = (
+        fb.tensor(rng.normal(size=shape[::-1]).astype(np.float32)).to(fb.bfloat16).permute(*range(len(shape))[::-1])
+    )
+    spread = fb.tensor(rng.normal(size=(*shape[:-1], 2 * shape[-1])).astype(np.float32)).to(fb.bfloat16)[..., ::2]
+    for y in (row, turned, spread, row[:1]):
+        fb.flush()
+        with fb.compiler_options(mode="blocking"):
+            found = _apart(x, y).view(fb.int16).tolist()
+        with np.errstate(all="ignore"):
+            a, b = x.to(fb.float32).numpy(), np.broadcast_to(y.to(fb.float32).numpy(), shape)
+            rounded = lambda z: fb.tensor(z.astype(np.float32)).to(fb.bfloat16).to(fb.float32).numpy()  # noqa: E731
+            wanted = np.where(a > b, rounded(a + b), rounded(rounded(np.where(a <= 0, 0, a)) * np.float32(3)))
+        assert found == fb.tensor(wanted.astype(np.float32)).to(fb.bfloat16).view(fb.int16).tolist()

@@ -54,7 +54,13 @@ def _is_narrow(x: Val) -> bool:
 
 
 class Arithmetic(LaneOps):
-    """Mixed into `Emitter`, which provides `op`, `constant_name`, `size` and `while_`."""
+    """Mixed into `Emitter`, which provides `op`, `constant_name`, `size` and `while_`.
+
+    Where lanes are `parted`, vectors of wide floats made of floats kept as bits have the elements of even places first, then
+    those of odd ones: that takes no shuffle. Whoever sets it mixes these with nothing that has an order of its own.
+    """
+
+    parted = False
 
     def constant_name(self, literal: str, type: str) -> str:
         raise NotImplementedError
@@ -358,6 +364,9 @@ class Arithmetic(LaneOps):
         wide = x.dtype.accumulation
         if wide.exponent != x.dtype.exponent:
             return narrow_ranges.widened(self, x)
+        if self._parts(x.lanes, wide, x.dtype):
+            pairs, low = self.regrouped(self.bitcast(x, x.dtype.carrier), f"i{wide.bits}"), x.bits
+            return self.bitcast(self.join_lanes(self.shl(pairs, low), self.and_(pairs, -1 << low)), wide.mlir)
         bits = self.extend_unsigned(self.bitcast(x, x.dtype.carrier), f"i{wide.bits}")
         return self.bitcast(self.shl(bits, wide.mantissa - x.dtype.mantissa), wide.mlir)
 
@@ -369,10 +378,23 @@ class Arithmetic(LaneOps):
         dropped, integer = wide.mantissa - target.mantissa, f"i{wide.bits}"
         bits = self.bitcast(x, integer)
         odd = self.and_(self.shru(bits, dropped), 1)
-        rounded = self.shru(self.add(bits, self.add(odd, (1 << (dropped - 1)) - 1)), dropped)
+        carried = self.add(bits, self.add(odd, (1 << (dropped - 1)) - 1))
+        if self._parts(x.lanes, wide, target):
+            whole, half = (
+                self.select(self.is_nan(x), float_bits(math.nan, target.mlir) << dropped, carried),
+                x.lanes // 2,
+            )
+            even, odd = (self.slice_lanes(whole, start, half) for start in (0, half))
+            pairs = self.or_(self.shru(even, dropped), self.and_(odd, -1 << dropped))
+            return self.bitcast(self.regrouped(pairs, target.carrier), target.mlir)
+        rounded = self.shru(carried, dropped)
         nan = self.const(float_bits(math.nan, target.mlir), rounded)
         kept = self.truncate(self.select(self.is_nan(x), nan, rounded), target.carrier)
         return self.bitcast(kept, target.mlir)
+
+    def _parts(self, lanes: int, wide: DType, narrow: DType) -> bool:
+        """Whether a vector of floats that are half as wide is taken apart by places."""
+        return self.parted and lanes > 1 and wide.bits == 2 * narrow.bits
 
     def extend_signed(self, x: Val, element: str) -> Val:
         return self._convert("arith.extsi", x, element)

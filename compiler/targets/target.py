@@ -37,6 +37,12 @@ class Target:
         """Whether vectors are loaded and stored under a mask at no cost."""
         return self.vector_bytes == 64
 
+    @property
+    def narrows_in_order(self) -> bool:
+        """Whether one instruction narrows the integers of a vector and leaves them in order. Those of 32 bytes do so within each
+        half, and another one has to put the quarters in order."""
+        return self.vector_bytes != 32
+
     def has_dots(self, lanes: int) -> bool:
         """Whether one instruction adds products of four neighbouring 8-bit integers to each of `lanes` sums, a vector's."""
         name = {64: "+avx512vnni", 32: "+avxvnni"}.get(self.vector_bytes)

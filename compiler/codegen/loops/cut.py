@@ -15,7 +15,7 @@ from flambeau.compiler.codegen.expand import expand
 from flambeau.compiler.codegen.fragment import Fragment, number_fallible
 from flambeau.compiler.codegen.loops import assemble as loops_assemble
 from flambeau.compiler.codegen.loops.columns import lower_chunks, lower_columns
-from flambeau.compiler.codegen.loops.rows import label, lower_map, lower_rows
+from flambeau.compiler.codegen.loops.rows import has_no_order, label, lower_map, lower_rows
 from flambeau.compiler.codegen.nest_rules import Source
 from flambeau.compiler.codegen.units import Cut, LoopNest, Parts, Unit, joined
 from flambeau.compiler.groups.generate import code_generator
@@ -57,7 +57,7 @@ def cut_graph(graph: Graph, error_numbers: dict[int, int] | None = None) -> Cut:
 def _emit(nest: LoopNest, schedule: Any, target: Target) -> Parts:
     """The calls of one nest."""
     if nest.kind is Points:
-        call = lower_map(nest, schedule)
+        call = lower_map(nest, schedule, parted=not target.narrows_in_order and has_no_order(nest))
         return Parts([loops_assemble.noted(nest, call) if nest.placed else call])
     if nest.own is not None:
         return nest.own(nest, schedule)

@@ -153,7 +153,15 @@ class Point(NestPlace):
         return nest.b.load(nest.output(root), self.index(self.row.start()), dtype, self.lanes, self.mask)
 
     def member(self, node: Node, root: int) -> Val:
+        if self.nest.b.parted and self._converts(node):  # without a shuffle
+            x, element = self.value(node.operands[0]), self.fragment.avals[root].dtype.mlir
+            return self.values.setdefault(root, self.nest.b.cast(x, element))
         return self._gather(node) if node.op.family.reads_table else super().member(node, root)
+
+    def _converts(self, node: Node) -> bool:
+        """Whether a member casts to or from floats that are kept as bits, where lanes have no order (`has_no_order`)."""
+        ends = [self.fragment.avals[v].dtype for v in (*node.operands, *node.results)]
+        return any(dtype.carrier for dtype in ends)
 
     def report(self, node: Node, failed: Val) -> None:
         where = self.position()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from flambeau.compiler.codegen.access import StridedView
-from flambeau.compiler.codegen.emitter import Val
+from flambeau.compiler.codegen.emitter import Emitter, Val
 from flambeau.compiler.codegen.fragment import Fragment
 from flambeau.compiler.codegen.loops.lanes import RowElements, RowLanes
 from flambeau.compiler.codegen.loops.nest import Nest
@@ -23,12 +23,47 @@ from flambeau.compiler.codegen.units import LoopNest
 from flambeau.compiler.codegen.vector_lanes import VectorLanes
 from flambeau.compiler.kernel import KernelCall
 from flambeau.compiler.schedules.kinds import Points, Rows
+from flambeau.dialects.aval import Aval
+from flambeau.dialects.graph import Node
 from flambeau.dialects.size import Int, ceil_div, maximum, minimum
 
 
-def lower_map(unit: LoopNest, schedule: Points) -> KernelCall:
+def has_no_order(unit: LoopNest) -> bool:
+    """Whether all that a nest reads and writes is of one narrow dtype that is computed in another, and nothing in between is of a
+    third one or depends on an element's place: the lanes of vectors may then have any order."""
+    fragment, graph = unit.fragment, unit.graph
+    avals = graph.avals
+    ends = {avals[v].dtype for v in (*graph.inputs, *graph.outputs) if v in graph.outputs or avals[v].size != 1}
+    if len(ends) != 1 or not (narrow := ends.pop()).carrier:
+        return False
+    wide = narrow.accumulation
+
+    def is_plain(node: Node) -> bool:
+        if node.results[0] not in fragment.member_of:
+            return node.op.name != "iota"
+        dtypes = {avals[v].dtype for v in (*node.operands, *node.results)}
+        fits = all(dtype is wide or dtype.is_bool for dtype in dtypes) or (
+            dtypes == {narrow, wide} and is_conversion(node, avals)
+        )
+        return fits and node.op.family.is_pointwise and not node.op.fallible
+
+    return all(map(is_plain, graph.nodes))
+
+
+def is_conversion(node: Node, avals: Sequence[Aval]) -> bool:
+    """Whether an op does what `cast` does to its operand, and nothing else: a group's text may be anybody's."""
+    if len(node.operands) != 1 or len(node.results) != 1:
+        return False
+    x, element = Val("%x", avals[node.operands[0]].dtype.mlir), avals[node.results[0]].dtype.mlir
+    given, meant = Emitter(), Emitter()
+    (made,) = node.op.run_lower(given, [x], node.attrs)
+    return made == meant.cast(x, element) and given.source("").text == meant.source("").text
+
+
+def lower_map(unit: LoopNest, schedule: Points, parted: bool = False) -> KernelCall:
     """The call of an elementwise nest: flat where every access runs on, by rows where not."""
     nest, form = Nest(unit, schedule), unit.form
+    nest.b.parted = parted
     if form.size == 1:
         row = Row(nest, None)
         store_point(nest, Point(row, nest.b.const(0, "i64"), 1), 0)
