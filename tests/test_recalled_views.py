@@ -162,3 +162,39 @@ def test_ints_of_numpy_name_dimensions_and_places():
         assert [p.tolist() for p in x.split(one, zero)] == [X[:1].tolist(), X[1:].tolist()]
         assert [p.tolist() for p in x.tensor_split(np.int64(2), last)] == [X[..., :2].tolist(), X[..., 2:].tolist()]
         assert x.diagonal(one, zero, last).tolist() == X.diagonal(1, 0, 2).tolist()
+
+
+@pytest.mark.parametrize("place", [1.5, "a", True, None])
+def test_places_of_cuts_are_ints(place):
+    for cut in (fb.tensor(X).tensor_split, fb.tensor(X).hsplit):
+        with pytest.raises(TypeError, match=r"indices_or_sections\[1\] is .* Pass an int"):
+            cut((0, place))
+
+
+def test_a_view_is_not_detached_in_place():
+    x = fb.tensor(X, requires_grad=True) * 1
+    for view in (x[0], x.transpose(0, 1), fb.tensor(X)[1:], x.chunk(2)[0]):
+        with pytest.raises(RuntimeError, match=r"\[detach_\] the tensor is a view"):
+            view.detach_()
+    assert x.detach().detach_().requires_grad is False and x.detach_().is_leaf and not x.requires_grad
+
+
+@pytest.mark.parametrize("dtype", [fb.float32, fb.bool, fb.uint8])
+def test_positions_of_another_dtype_are_refused_as_by_pytorch(dtype):
+    x, at, ones = fb.zeros(3), fb.tensor([0, 1]).to(dtype), fb.ones(2)
+    calls = (
+        lambda: x.index_add(0, at, ones),
+        lambda: x.index_copy_(0, at, ones),
+        lambda: x.index_select(0, at),
+        lambda: x.index_reduce(0, at, ones, "mean"),
+        lambda: x.gather(0, at),
+        lambda: x.scatter(0, at, ones),
+        lambda: x.take(at),
+        lambda: x.take_along_dim(at, 0),
+    )
+    for call in calls:
+        with pytest.raises(RuntimeError, match="has dtype") as told:
+            call()
+        assert not isinstance(told.value, IndexError)
+    with pytest.raises(IndexError, match="has dtype"):
+        x.index_fill(0, at, 1.0)

@@ -30,7 +30,10 @@ def _data(input: Tensor_):
 
 
 def detach_(tensor: Tensor) -> Tensor:
-    """Cut this tensor from its gradient history: it becomes a leaf that does not require grad."""
+    """Cut this tensor from its gradient history: it becomes a leaf that does not require grad. Raises RuntimeError for a view,
+    whose base would keep its history."""
+    if tensor._base is not None:
+        raise RuntimeError("[detach_] the tensor is a view, and its base would keep its history. Use detach().")
     if tensor.is_leaf:
         return requires_grad_(tensor, False)
     recorder.set_cell(tensor, detach(tensor))

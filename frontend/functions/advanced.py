@@ -146,7 +146,7 @@ def _numbered(pickers: tuple[Picker, ...]) -> tuple[list[Tensor], tuple[tuple[in
 
 @function(name="getitem", fallible=True)
 def _read(input: Tensor_, indices: Tensors, spans: Static, names: Static):
-    found = [whole("getitem", i) for i in indices]
+    found = [whole("getitem", i, error=IndexError) for i in indices]
     return places("getitem", input, found, spans, names).read(input)
 
 

@@ -25,7 +25,7 @@ def _cuts(op: str, given: Any, extent: int) -> list[int]:
             )
         given = given.tolist()
     if isinstance(given, Iterable):
-        return [n.__index__() for n in given]
+        return [integer(op, f"indices_or_sections[{i}]", n) for i, n in enumerate(given)]
     given = integer(op, "indices_or_sections", given)
     if given <= 0:
         raise RuntimeError(f"[{op}] {given} parts were asked for. Use at least 1.")

@@ -107,7 +107,7 @@ def gather(input: Tensor_, dim: Static, index: Tensor_, *, sparse_grad: Static =
             call(data(4, 3), index(12, 2, 5)),
             call(data(4, 3), index(12, 3) - 12),
             call(data(), index(1, 2), gradient=False),
-            call(data(4, 3), data(2), error=(IndexError, "Convert it with .long()")),
+            call(data(4, 3), data(2), error=(RuntimeError, "Convert it with .long()")),
         ]
     ),
     fallible=True,

@@ -19,16 +19,19 @@ from flambeau.functions.common import canonical_dim, flat, ops
 STORE, ADD, MULTIPLY, LARGEST, SMALLEST = "scatter", "scatter_add", "scatter_mul", "scatter_max", "scatter_min"
 
 
-def whole(op: str, index: Value, what: str = "index", error: type[Exception] = IndexError) -> Value:
+def whole(op: str, index: Value, what: str = "index", error: type[Exception] = RuntimeError) -> Value:
     """Positions as int64. Raises `error` for other dtypes."""
     if index.dtype not in (int32, int64):  # PyTorch takes no smaller ones for positions: uint8 once was a mask
         raise error(f"[{op}] {what} has dtype {index.dtype}. Convert it with .long().")
     return index.cast(int64)
 
 
-def vector_along(op: str, input: Value, dim: Any, index: Value) -> tuple[int, Value]:
-    """The dimension from the front, and the positions along it as a vector. Raises IndexError for what is none."""
-    index = whole(op, index)
+def vector_along(
+    op: str, input: Value, dim: Any, index: Value, error: type[Exception] = RuntimeError
+) -> tuple[int, Value]:
+    """The dimension from the front, and the positions along it as a vector. Raises IndexError for what is no vector, `error` for
+    what is of another dtype."""
+    index = whole(op, index, error=error)
     dim = canonical_dim(op, dim, len(input.shape))
     if len(index.shape) > 1:
         raise IndexError(f"[{op}] index has shape {index.shape}. Pass a vector of positions.")

@@ -280,7 +280,7 @@ def index_fill(input: Tensor_, dim: Static, index: Tensor_, value: Operand):
     """
     if value.shape:
         raise RuntimeError(f"[index_fill] value has shape {value.shape}. Pass a number or a 0-d tensor.")
-    dim, vector = vector_along("index_fill", input, dim, index)
+    dim, vector = vector_along("index_fill", input, dim, index, IndexError)
     shape = input.shape or (1,)
     vector = from_front("index_fill", vector, shape[dim])
     at = spread(vector, dim, shape)
