@@ -135,7 +135,9 @@ def test_a_walked_program_keeps_no_steps(background, patient):
         gc.collect()
         return sum(type(x) is walking._Steps for x in gc.get_objects())
 
-    orders = list(itertools.permutations(OPS, 4))
+    orders = list(
+        itertools.product(("add", "sub", "exp"), repeat=5)
+    )  # C does all of their ops, and of their gradients'
     for order in orders[:50]:
         program(order)
     before = kept()
