@@ -304,3 +304,17 @@ def test_a_rule_that_breaks_is_told_as_the_op_and_at_the_users_line():
     assert isinstance(error, RuntimeError) and re.match(
         r"\[broken\] this is a bug of Flambeau's.*KeyError", str(error)
     ), error
+
+
+def test_an_interrupt_while_an_error_is_being_worded_is_not_lost():
+    """Before, the error came, and nobody heard of the interrupt."""
+
+    def interrupted(*whatever):
+        raise KeyboardInterrupt
+
+    call = Public(lambda x: x.nothing, "call", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        call(None)
+    call = Public(lambda x: x.nothing, "call", lambda *whatever: 1 / 0)
+    with pytest.raises(AttributeError):
+        call(None)

@@ -39,6 +39,12 @@ PyObject *fb_raise_status(fb_status status, int64_t failure) { return api->raise
 
 PyObject *fb_out_of_memory(void) { return api->out_of_memory; }
 
+void fb_forget_error(void) {
+  if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
+    PyErr_SetInterrupt(); /* it is raised when Python code runs again */
+  PyErr_Clear();
+}
+
 bool fb_is_interruption(PyObject *type) { return !PyErr_GivenExceptionMatches(type, PyExc_Exception); }
 
 bool fb_is_out_of_memory(PyObject *type) {

@@ -334,7 +334,7 @@ int fb_flush_all(void) {
     if ((!fb_is_mine(r) && fb_capture_holds(r)) || fb_flush(r) == 0)
       continue;
     if (type)
-      PyErr_Clear();
+      fb_forget_error();
     else
       PyErr_Fetch(&type, &value, &traceback);
   }

@@ -185,7 +185,7 @@ static int expand_fitted(fb_call *call, fb_fit *fit, fb_expansion *e, bool *pinn
 static bool may_fail(const fb_function *f, PyObject *payload) {
   PyObject *found = f->fallible ? PyObject_GetAttrString(payload, "may_fail") : NULL;
   bool may = f->fallible && found != Py_False;
-  PyErr_Clear();
+  fb_forget_error();
   Py_XDECREF(found);
   return may;
 }

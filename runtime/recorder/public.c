@@ -55,8 +55,10 @@ static void explain(fb_public *p, PyObject *const *args, Py_ssize_t n, PyObject 
   PyObject *positional = positionals(args, n), *named = keywords(args + n, kwnames), *found = NULL;
   if (positional && named)
     found = PyObject_CallFunctionObjArgs(p->report, p->function, p->name, error, positional, named, NULL);
-  PyErr_Clear(); /* whatever went wrong here, the exception itself counts */
-  throw(found && PyExceptionInstance_Check(found) ? found : error);
+  if (!PyErr_Occurred() || !fb_is_interruption(PyErr_Occurred())) { /* else the interrupt is raised */
+    PyErr_Clear();                                                  /* what went wrong here does not count */
+    throw(found && PyExceptionInstance_Check(found) ? found : error);
+  }
   Py_XDECREF(found);
   Py_XDECREF(positional);
   Py_XDECREF(named);
@@ -86,7 +88,8 @@ static FB_NOINLINE void tell(fb_public *p, PyObject *const *args, size_t nargsf,
                              uint32_t n) {
   if (PyErr_ExceptionMatches(PyExc_Exception)) {
     explain(p, args, PyVectorcall_NARGS(nargsf), kwnames);
-    run_parts(trace, n);
+    if (PyErr_ExceptionMatches(PyExc_Exception))
+      run_parts(trace, n);
   }
 }
 

@@ -51,9 +51,7 @@ static bool settle_orphan(fb_recorder *rec) {
   rec->orphan = false;
   PyErr_Fetch(&type, &value, &traceback);
   if (!fb_must_not_wait() && fb_flush(rec) < 0) {
-    if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
-      PyErr_SetInterrupt(); /* not for us: it is raised when Python code runs again */
-    PyErr_Clear();          /* whoever reads the values gets the error */
+    fb_forget_error(); /* whoever reads the values gets the error */
   }
   PyErr_Restore(type, value, traceback);
   rec->orphan = rec->n_slots > 0;

@@ -90,7 +90,7 @@ uint64_t fb_trie_cost(PyObject *payload) {
   Py_XDECREF(cost);
   if (!PyErr_Occurred())
     return ns;
-  PyErr_Clear(); /* a payload without an estimate costs nothing */
+  fb_forget_error(); /* a payload without an estimate costs nothing */
   return 0;
 }
 

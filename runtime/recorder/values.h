@@ -273,6 +273,7 @@ bool fb_is_op_list(PyObject *o);
 bool fb_op_list_asks(PyObject *list);
 int fb_op_list_run(PyObject *list, const fb_input *inputs, const int64_t *symbols, fb_buffer **outputs);
 PyObject *fb_raise_status(fb_status status, int64_t failure);
+void fb_forget_error(void);               /* of Python code that is asked for nothing that counts; not an interrupt */
 bool fb_is_interruption(PyObject *type);  /* no Exception, as KeyboardInterrupt */
 bool fb_is_out_of_memory(PyObject *type); /* OutOfMemory or MemoryError */
 PyObject *fb_out_of_memory(void);         /* the class; borrowed */
