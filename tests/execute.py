@@ -151,11 +151,14 @@ def _run_cluster(part: Cluster, lowered: Lowered, memory: dict[int, Memory], par
 
 
 def _taken(graph: Graph, lowered: Lowered, value: int, local, names, dying: set[int]) -> Memory | None:
-    """The memory of a dying operand that the only call that reads it lets `value` take."""
+    """The memory of a dying operand that the only call that reads it lets `value` take, wherever it reads it (`plan.in_place`)."""
     for call in lowered.calls:
         for written, read in call.in_place:
             o = call.operands[read]
             readers = [c for c in lowered.calls if any(x.kind == "value" and x.index == o.index for x in c.operands)]
+            reads = [i for i, x in enumerate(call.operands) if x.kind == "value" and x.index == o.index]
+            if any((written, i) not in call.in_place for i in reads):
+                continue
             if call.operands[written].index == value and names.get(o.index) in dying and readers == [call]:
                 same = [v for v in graph.inputs if local[v] is local[o.index]]
                 if len(same) == 1:
