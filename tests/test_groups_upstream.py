@@ -33,6 +33,8 @@ HOST = targets.find("host")
 FUSE = "linalg-fuse-elementwise-ops,canonicalize,cse"
 #: What upstream does to a fold of one element, whose loops are all parallel, is refused: it goes on in the same body.
 FUSED_FOLD = "[flambeau.fold] its value goes to"
+#: So is what is left of a gather that was fused into all its readers: a nest without results, for its check has an effect.
+CHECK_ALONE = "it checks and gives nothing"
 #: Records whose groups upstream's passes change in ways of their own: what these fold, move out of bodies and regions, and fuse.
 CHANGED = (
     "argmax",
@@ -78,6 +80,9 @@ def compiles_as_before(part: Cluster, pipeline: str) -> None:
             after = passed(group, pipeline)
         except mlir.MlirError as error:
             assert FUSED_FOLD in str(error)
+            return
+        except GroupError as error:
+            assert CHECK_ALONE in str(error)
             return
         texts = [[c.source.text for c in execute.lower_group(g, HOST).calls] for g in (group, after)]
         if texts[0] != texts[1]:

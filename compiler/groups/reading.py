@@ -238,6 +238,8 @@ class _Function:
     def nest(self, op: Any, tiles: Tiling) -> None:
         """A linalg.generic; in tiling loops `tiles` says which whole tensors it works on."""
         count = len(op.results)
+        if not count:
+            raise refuse(op, "it checks and gives nothing. Keep the nest that reads what is checked.")
         given = [tiles.whole.get(v, v) for v in op.operands]
         ins, outs = given[:-count], given[-count:]
         results = [tiles.results.get(r, r) for r in op.results]
