@@ -10,7 +10,13 @@ import pytest
 from flambeau.runtime import _binding as runtime
 from support import rounds
 
-COUNTS = {"threads": (1, 2, 20), "graphs": (1, 6, 60), "sizes": (1, 6, 60), "samples": (2, 10, 100)}
+COUNTS = {
+    "exported": (1, 4, 40),
+    "threads": (1, 2, 20),
+    "graphs": (1, 6, 60),
+    "sizes": (1, 6, 60),
+    "samples": (2, 10, 100),
+}
 
 
 @pytest.fixture(autouse=True)
