@@ -25,9 +25,10 @@ CHEAP = 20_000
 #: often costs about so much more than if it had been assembled at once. The first walk does not count, which looks up what other
 #: traces share.
 SHARE = 1 / 2
-#: Of what compiling a trace costs, the part that counts so: workers do it beside who runs op by op, but what is assembled is
-#: compiled, and takes that from all.
-COMPILING = 1 / 5
+#: Of what compiling a trace costs, the part that counts so where it runs again, and where it is walked again at other sizes.
+#: Workers do it beside who runs op by op, but it takes that from all; and what changes its sizes is compiled for each of the first
+#: ones and then for all.
+COMPILING, RESIZED = 1 / 50, 1 / 5
 
 #: How many times as much a trace has cost for each call when its gradient is asked for that it will not be walked: a gradient takes
 #: about twice as many calls as what it is of, and twice as long.
@@ -49,7 +50,7 @@ def walk(
     nanoseconds were spent."""
     start, (times, spent) = thread_time_ns(), returns
     spent = spent if times > 1 else 0
-    if times > 1 and spent >= _due(calls, _n_calls(export)):
+    if times == _DUE or (times > 1 and spent >= _due(calls, _n_calls(export), RESIZED)):
         return None
     steps = _Steps(calls, sizes)
     for entry in export:
@@ -61,18 +62,18 @@ def walk(
         return None
     runner = _TraceWalk(steps, live)
     program = Program(runner, live, None, None if history is None else ())
-    program.once, program.spent = min(times + 1, _MANY), spent + thread_time_ns() - start
+    program.once, program.spent = min(times + 1, _DUE - 1), spent + thread_time_ns() - start
     runner.program = program
     return program
 
 
-#: How often a program counts at most that it was for once.
-_MANY = 255
+#: What `Program.once` says of one that is assembled when its trace comes again; programs that were for once count up to it.
+_DUE = 255
 
 
-def _due(calls: Any, n_calls: int) -> float:
-    """The nanoseconds after which a trace of so many calls is assembled."""
-    return SHARE * (assembling.each * n_calls + COMPILING * calls.compiling(n_calls) * 1e9)
+def _due(calls: Any, n_calls: int, part: float) -> float:
+    """The nanoseconds after which a trace of so many calls is assembled, if this `part` of compiling counts."""
+    return SHARE * (assembling.each * n_calls + part * calls.compiling(n_calls) * 1e9)
 
 
 class Assembling:
@@ -218,8 +219,8 @@ class _TraceWalk:
     def _asked(self) -> Any:
         """The list to run now. Where it has taken long enough, the trace is assembled when it comes again."""
         program, op_list = self.program, self._list
-        if op_list.ns >= _due(self._calls, self._n_calls):
-            program.lasts, program.once, program.spent = None, _MANY, op_list.ns
+        if op_list.ns >= _due(self._calls, self._n_calls, COMPILING):
+            program.lasts, program.once, program.spent = None, _DUE, op_list.ns
         elif self._made is not None and self._made.renewed():
             self._joined().ns = op_list.ns
         return self._list
