@@ -1,5 +1,6 @@
 """Calls of Python functions that come to one recorded call, made again without Python: the same results, errors and lines."""
 
+import contextlib
 import sys
 import warnings
 
@@ -117,6 +118,54 @@ def test_equal_calls_come_to_the_same(case):
         assert facts == plain[0] and told == plain[2]
         for found, wanted in zip(arrays, plain[1], strict=True):
             assert fc.same(found, wanted)
+
+
+@contextlib.contextmanager
+def _float64_by_default():
+    fb.set_default_dtype(fb.float64)
+    try:
+        yield
+    finally:
+        fb.set_default_dtype(fb.float32)
+
+
+SETTINGS = {
+    "float64 by default": _float64_by_default,
+    "autocast": lambda: fb.autocast("cpu", dtype=fb.bfloat16),
+    "no gradients": fb.no_grad,
+    "inference": fb.inference_mode,
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_settings_count_for_calls_that_are_known(setting):
+    """Each such function on floats and on ints: what a call gives under a setting, and after it, is what the function gives."""
+
+    def kinds(call, case, ints):
+        def made(array):
+            x = fb.tensor(array)
+            return x if not x.is_floating_point() else x.long() if ints else x.requires_grad_()
+
+        try:
+            results = case.results(made, call)
+        except Exception as error:
+            return type(error)
+        return [(r.dtype, r.requires_grad) if isinstance(r, Tensor) else type(r) for r in fc.flat(results)]
+
+    first = {case.declaration.name: case for case in reversed(RECALLED)}
+    changed = set()
+    for case in first.values():
+        for ints in (False, True):
+            plain = getattr(case.call, "__wrapped__", case.call)
+            before = kinds(case.call, case, ints)
+            assert kinds(case.call, case, ints) == before
+            with SETTINGS[setting]():
+                found = kinds(case.call, case, ints)
+                assert found == kinds(plain, case, ints)
+            assert kinds(case.call, case, ints) == before == kinds(plain, case, ints)
+            changed |= {case.declaration.name} if found != before else set()
+    assert changed
 
 
 def test_results_of_their_own_each_time():
