@@ -12,6 +12,7 @@ that the code generators make of it what they make of the cluster's own ops; FLA
 any of them goes through MLIR unchanged.
 """
 
+import gc
 import os
 import re
 import tempfile
@@ -44,6 +45,14 @@ if checks := os.environ.get("FLAMBEAU_TESTS_GROUPS"):
         yield
         found, group_checks.failures[:] = list(group_checks.failures), []
         assert not found, "\n".join(found)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def what_a_file_leaves_is_looked_at_once():
+    """Python's collector, which many tests call, does not look again at what files before this one have made: it takes a second
+    for all that is there after some thousand tests."""
+    gc.collect()
+    gc.freeze()
 
 
 #: What may be missing: a pattern of the reasons that tests give.

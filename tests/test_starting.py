@@ -14,6 +14,11 @@ from flambeau.runtime.imports import imported, settled
 # ---- imports and the collector
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_frozen():
+    gc.unfreeze()
+
+
 def is_old(x):
     return any(x is each for each in gc.get_objects(generation=2))
 
