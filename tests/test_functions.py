@@ -123,11 +123,18 @@ def fused(cases, run):
 
 
 def chosen(cases):
-    """All float32 cases, and one in each other dtype; all of them where tests may take their time."""
-    if rounds(False, True, True):
-        return cases
+    """All float32 cases, and of the other dtypes one (`make test`), every third one as a diagonal of samples and dtypes
+    (`.ci/run`), or all of them."""
+    apart = rounds(None, 3, 1)
     firsts = {case.dtype: case for case in reversed(cases) if case.sample.gradient}
-    return [case for case in cases if case.dtype is float32 or firsts.get(case.dtype) is case]
+    places = {dtype: place for place, dtype in enumerate(dict.fromkeys(case.dtype for case in cases))}
+
+    def is_chosen(case):
+        if case.dtype is float32 or firsts.get(case.dtype) is case:
+            return True
+        return apart is not None and (case.number + places[case.dtype]) % apart == 0
+
+    return [case for case in cases if is_chosen(case)]
 
 
 def never_taken(plain, cases):
