@@ -195,6 +195,8 @@ def _asked_by_name(path: Path) -> set[str]:
     tree = ast.parse(path.read_text())
     parents, found = _parents(tree), set()
     for node in ast.walk(tree):
+        if not isinstance(node, ast.Attribute | ast.Compare | ast.match_case):
+            continue
         inside = list(ast.walk(node))
         texts = {n.value for n in inside if isinstance(n, ast.Constant) and isinstance(n.value, str)}
         match node:
