@@ -33,20 +33,35 @@ def _two_product(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _add_to_odd(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """x + y rounded to odd: rounding it again, to fewer bits, is then as good as rounding once."""
     total, error = _two_sum(x, y)
-    even = np.asarray(total).view(np.int64) & 1 == 0
-    return np.where((error != 0) & even, np.nextafter(total, np.where(error > 0, np.inf, -np.inf)), total)
+    whole = total.view(np.int64)
+    # The odd neighbour of an even number lies one step of its magnitude up or down.
+    step = np.where(np.signbit(error) == np.signbit(total), 1, -1)
+    step *= error != 0
+    step *= ~whole & 1
+    return np.where(np.isfinite(total), (whole + step).view(np.float64), total)
+
+
+_AT_ONCE = 8192  #: elements: what they need on the way stays in a cache
 
 
 def fma(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """x * y + z rounded once (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", 2008)."""
     x, y, z = np.broadcast_arrays(x, y, z)
+    flat, result = [v.ravel() for v in (x, y, z)], np.empty(x.size, x.dtype)
     with np.errstate(all="ignore"):
-        if x.dtype == np.float32:
-            return _add_to_odd(x.astype(np.float64) * y.astype(np.float64), z.astype(np.float64)).astype(np.float32)
-        high, low = _two_product(x, y)
-        upper, lower = _two_sum(z, low)
-        total, rest = _two_sum(high, upper)
-        return total + _add_to_odd(lower, rest)
+        for start in range(0, x.size, _AT_ONCE):
+            at = slice(start, start + _AT_ONCE)
+            result[at] = _fma(*(v[at] for v in flat))
+    return result.reshape(x.shape)
+
+
+def _fma(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    if x.dtype == np.float32:
+        return _add_to_odd(x.astype(np.float64) * y.astype(np.float64), z.astype(np.float64)).astype(np.float32)
+    high, low = _two_product(x, y)
+    upper, lower = _two_sum(z, low)
+    total, rest = _two_sum(high, upper)
+    return total + _add_to_odd(lower, rest)
 
 
 def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
