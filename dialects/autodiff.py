@@ -247,14 +247,20 @@ class DerivativeGraph:
     ) -> list[Value | None]:
         """Its outputs, emitted with `builder`. `sources` are its inputs: values, or what they are in the forward."""
         local: dict[int, Value] = {}
+        avals, is_typed = self.avals, True
         for slot, used, source in zip(self.inputs, self.reads, sources, strict=True):
             if used:
                 assert source is not None  # a rule gets None for a cotangent that is not there
-                local[slot] = forward[source] if isinstance(source, int) else source
+                value = local[slot] = forward[source] if isinstance(source, int) else source
+                is_typed = is_typed and value.aval.is_same(avals[slot])
         for step in self.nodes:
             builder.loc = loc
-            with builder.on(self.avals[step.results[0]].device):
-                results = builder.emit_all(step.op, [local[v] for v in step.operands], step.attrs)
+            operands, types = [local[v] for v in step.operands], [avals[v] for v in step.results]
+            with builder.on(types[0].device):
+                if is_typed:
+                    results = builder.emit_typed(step.op, operands, step.attrs, types)
+                else:
+                    results = builder.emit_all(step.op, operands, step.attrs)
             local.update(zip(step.results, results, strict=True))
         return [None if v is None else local[v] for v in self.outputs]
 

@@ -9,7 +9,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 from flambeau.dialects.dtypes import DType
-from flambeau.dialects.size import Size, repr_of
+from flambeau.dialects.size import Size, repr_of, same
 
 #: The device whose memory this process reads and writes itself. It goes unprinted.
 CPU = "cpu"
@@ -34,6 +34,15 @@ class Aval(NamedTuple):
     @property
     def nbytes(self) -> int:
         return self.size * self.dtype.itemsize
+
+    def is_same(self, other: Aval) -> bool:
+        """Whether the two are one type for all values of the symbols; asks nothing."""
+        if self is other:
+            return True
+        shape, others = self.shape, other.shape
+        if self.dtype is not other.dtype or self.device != other.device or len(shape) != len(others):
+            return False
+        return shape is others or all(map(same, shape, others))
 
     def on(self, device: str) -> Aval:
         """The same on a device."""

@@ -30,6 +30,12 @@ class Builder:
         """The results of an op."""
         raise NotImplementedError
 
+    def emit_typed(
+        self, op: OpRecord, operands: Sequence[Value], attrs: tuple[Any, ...], avals: Sequence[Aval]
+    ) -> tuple[Value, ...]:
+        """The results of an op, whose types were found before for operands of these types."""
+        return self.emit_all(op, operands, attrs)
+
     def emit(self, op: OpRecord, operands: Sequence[Value], attrs: tuple[Any, ...]) -> Value:
         """The result of an op that has one."""
         (result,) = self.emit_all(op, operands, attrs)
@@ -165,4 +171,10 @@ class GraphBuilder(Builder):
 
     def emit_all(self, op: OpRecord, operands: Sequence[Value], attrs: tuple[Any, ...]) -> tuple[Value, ...]:
         results = self.graph.add_node(op, [v.id for v in operands], attrs, self.loc, self.device)
-        return tuple(Value(self, v, self.graph.avals[v]) for v in results)
+        return tuple([Value(self, v, self.graph.avals[v]) for v in results])
+
+    def emit_typed(
+        self, op: OpRecord, operands: Sequence[Value], attrs: tuple[Any, ...], avals: Sequence[Aval]
+    ) -> tuple[Value, ...]:
+        results = self.graph.add_typed(op, [v.id for v in operands], attrs, avals, self.loc)
+        return tuple([Value(self, v, aval) for v, aval in zip(results, avals)])

@@ -37,10 +37,10 @@ class Node(NamedTuple):
     results: tuple[int, ...]
     loc: Loc | None = None
 
-    def renamed(self, names: Mapping[int, int]) -> Node:
-        """The same op on other numbers."""
-        operands, results = [names[v] for v in self.operands], [names[v] for v in self.results]
-        return Node(self.op, tuple(operands), self.attrs, tuple(results), self.loc)
+    def renamed(self, names: Mapping[int, int], at: Loc | None = None) -> Node:
+        """The same op on other numbers, and at another line if one is given."""
+        op, operands, attrs, results, loc = self
+        return Node(op, tuple([names[v] for v in operands]), attrs, tuple([names[v] for v in results]), at or loc)
 
     @property
     def regions(self) -> tuple[Region, ...]:
@@ -54,6 +54,12 @@ class Node(NamedTuple):
         """Whether the op, or one in its regions, may fail at run time."""
         op = self.op
         return op.fallible or (bool(op.regions) and any(n.may_fail for r in self.regions for n in r.graph.nodes))
+
+    @property
+    def counts_unread(self) -> bool:
+        """Whether the op has to be computed even where nobody reads its results: for its error or its effect."""
+        op = self.op
+        return op.fallible or op.effect or (bool(op.regions) and (self.may_fail or self.has_effect))
 
     @property
     def has_effect(self) -> bool:
@@ -98,19 +104,37 @@ class Graph:
     ) -> tuple[int, ...]:
         """Append `op`; its record checks operand types and gives the result types. Returns the results' ids. `device` is where
         the results of an op without operands lie."""
-        results = tuple(self.add_value(a) for a in op.infer_results([self.avals[v] for v in operands], attrs, device))
+        return self.add_typed(
+            op, operands, attrs, op.infer_results([self.avals[v] for v in operands], attrs, device), loc
+        )
+
+    def add_typed(
+        self,
+        op: OpRecord,
+        operands: Sequence[int],
+        attrs: tuple[Any, ...],
+        avals: Sequence[Aval],
+        loc: Loc | None = None,
+    ) -> tuple[int, ...]:
+        """Append `op`, whose results have these types, as its record has found before. Returns the results' ids."""
+        first = len(self.avals)
+        self.avals += avals
+        results = (first,) if len(avals) == 1 else tuple(range(first, first + len(avals)))
         self.nodes.append(Node(op, tuple(operands), attrs, results, loc))
         return results
 
-    def inline(self, fragment: Graph, operands: Sequence[int]) -> list[int]:
-        """Append a copy of `fragment` with its inputs bound to `operands`; returns the ids of its outputs."""
+    def inline(self, fragment: Graph, operands: Sequence[int], loc: Loc | None = None) -> list[int]:
+        """Append a copy of `fragment` with its inputs bound to `operands`; returns the ids of its outputs. Its ops belong
+        to the line `loc`, where that is given."""
         if len(operands) != len(fragment.inputs):
             raise ValueError(f"[inline] fragment takes {len(fragment.inputs)} inputs, got {len(operands)}.")
         ids = dict(zip(fragment.inputs, operands, strict=True))
+        avals, nodes = self.avals, self.nodes
         for node in fragment.nodes:
             for v in node.results:
-                ids[v] = self.add_value(fragment.avals[v])
-            self.nodes.append(node.renamed(ids))
+                ids[v] = len(avals)
+                avals.append(fragment.avals[v])
+            nodes.append(node.renamed(ids, loc))
         return [ids[v] for v in fragment.outputs]
 
     def bind(self, sizes: Sequence[Int] | Mapping[int, Int]) -> Graph:
@@ -146,7 +170,7 @@ class Graph:
         """The nodes that an output, an error or an effect depends on, in order."""
         live, kept = set(self.outputs), []
         for node in reversed(self.nodes):
-            if node.may_fail or node.has_effect or not live.isdisjoint(node.results):
+            if not live.isdisjoint(node.results) or node.counts_unread:
                 live.update(node.operands)
                 kept.append(node)
         return kept[::-1]

@@ -203,7 +203,7 @@ class OpRecord:
         except ValueError as error:
             raise TypeError(f"[record] op '{self.name}' is of a family that does not exist. {error}") from None
 
-    @property
+    @cached_property
     def is_single(self) -> bool:
         """Whether there is one result, which rules then give and get as it is, else in a tuple."""
         return self.results is not None and len(self.results) == 1
@@ -272,8 +272,11 @@ class Monoid:
 def find(name: str) -> OpRecord:
     """The record called `name`: a built-in one, which importing `flambeau.dialects.tape` registers, or a plug-in's.
     Raises KeyError when there is none, PluginError when its plug-in cannot be imported."""
-    if name not in REGISTRY:
-        import flambeau.dialects.tape  # noqa: F401
+    found = REGISTRY.get(name)
+    if found is not None:
+        return found
+    import flambeau.dialects.tape  # noqa: F401
+
     if name not in REGISTRY:
         from flambeau.dialects import plugins  # that module imports this one
 

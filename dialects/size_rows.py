@@ -28,7 +28,7 @@ class ExprTable:
 
     def add(self, size: Int) -> int:
         """The index of the row whose value is the size."""
-        if not hasattr(size, "terms"):
+        if type(size) is int or not hasattr(size, "terms"):
             return self.row(ExprOp.CONST, int(size))
         total = None
         for monomial, c in size.terms:

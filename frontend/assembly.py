@@ -234,11 +234,9 @@ class Assembly:
             self.read.update(o[0] for o in operands if o is not None)
         start, first = len(self.graph.nodes), len(self.graph.avals)
         self._begin(offset, results, payload.name)
-        outputs = self._inline(offset, payload.graph, values, operands, writes)
-        if loc:
-            place = Loc(*loc)
-            self.graph.nodes[start:] = [n._replace(loc=place) for n in self.graph.nodes[start:]]
-        keep = any(n.op.keep for n in payload.graph.nodes)
+        place = Loc(*loc) if loc else None
+        outputs = self._inline(offset, payload.graph, values, operands, writes, place)
+        keep = any([n.op.keep for n in payload.graph.nodes])
         for slot, value in zip(results, outputs):
             self._result(offset, provided, slot, value)
             if keep:
@@ -249,8 +247,8 @@ class Assembly:
             if write >= 0:
                 old, view = offset + operands[write][0], operands[write][1]
                 self._follow(offset + slot, old)
-                line, aside = Loc(*loc) if loc else None, view is not None and view.aside
-                self.overwrites.append(Overwrite(old, function.name, line, first, offset + slot, aside))
+                aside = view is not None and view.aside
+                self.overwrites.append(Overwrite(old, function.name, place, first, offset + slot, aside))
 
     def _begin(self, offset: int, results: Sequence[int | None], name: str) -> None:
         first = next((s for s in results if s is not None), None)
@@ -262,10 +260,16 @@ class Assembly:
         return next(((slot, name) for before, slot, name in reversed(self.calls) if before <= value), (0, ""))
 
     def _inline(
-        self, offset: int, graph: Graph, values: list[int], operands: Sequence[tuple | None], writes: Sequence[int]
+        self,
+        offset: int,
+        graph: Graph,
+        values: list[int],
+        operands: Sequence[tuple | None],
+        writes: Sequence[int],
+        loc: Loc | None,
     ) -> list[int]:
-        """Append a call's fragment; its operands are `values`."""
-        return self.graph.inline(graph, values)
+        """Append a call's fragment, at the call's line; its operands are `values`."""
+        return self.graph.inline(graph, values, loc)
 
     def _result(self, offset: int, provided: dict[int, int], slot: int, value: int) -> None:
         if slot in provided:

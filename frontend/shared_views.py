@@ -13,7 +13,7 @@ from typing import NamedTuple
 from flambeau.assembly import Assembly, in_order
 from flambeau.dialects.builder import GraphBuilder
 from flambeau.dialects.dtypes import int64
-from flambeau.dialects.graph import Graph, Node
+from flambeau.dialects.graph import Graph, Loc, Node
 from flambeau.dialects.history import graft
 from flambeau.dialects.record import find
 from flambeau.engine import START, View
@@ -104,16 +104,25 @@ class SharedViews(Assembly):
             self.known[self.slots[slot]] = self.numbers[slot]
 
     def _inline(
-        self, offset: int, graph: Graph, values: list[int], operands: Sequence[tuple | None], writes: Sequence[int]
+        self,
+        offset: int,
+        graph: Graph,
+        values: list[int],
+        operands: Sequence[tuple | None],
+        writes: Sequence[int],
+        loc: Loc | None,
     ) -> list[int]:
         reads = self._reads(offset, graph, operands, writes)
         if not reads:
-            return super()._inline(offset, graph, values, operands, writes)
+            return super()._inline(offset, graph, values, operands, writes, loc)
+        start = len(self.graph.nodes)
         ids = {v: self._through(reads.get(v), now, offset) for v, now in zip(graph.inputs, values, strict=True)}
         for node in graph.nodes:
             made = tuple(self.graph.add_value(graph.avals[v]) for v in node.results)
             self.graph.nodes.append(node._replace(operands=tuple(ids[v] for v in node.operands), results=made))
             ids.update((v, self._through(reads.get(v), now, offset)) for v, now in zip(node.results, made))
+        if loc is not None:
+            self.graph.nodes[start:] = [n._replace(loc=loc) for n in self.graph.nodes[start:]]
         return [ids[v] for v in graph.outputs]
 
     def _reads(

@@ -188,14 +188,11 @@ def _without_epilogues(graph: Graph, clusters: list[Cluster]) -> list[Cluster]:
     found = []
     for cluster in clusters:
         node = _product(cluster)
-        left = Fragment(cluster.graph).sources.get(node.operands[0]) if node is not None else None
-        if (
-            node is None
-            or left is None
-            or not _is_turned(left.layout)
-            or not _are_many(cluster, node)
-            or _is_bare(cluster, node)
-        ):
+        if node is None or not _are_many(cluster, node) or _is_bare(cluster, node):
+            found.append(cluster)
+            continue
+        left = Fragment(cluster.graph).sources.get(node.operands[0])
+        if left is None or not _is_turned(left.layout):
             found.append(cluster)
         else:
             found += _split(graph, cluster, node)

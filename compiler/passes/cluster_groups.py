@@ -65,8 +65,7 @@ class Clustering(Values):
     def group(self, index: int) -> OpenGroup:
         """A group of one node."""
         node = self.graph.nodes[index]
-        reads = dict.fromkeys(r for v in node.operands for r in self.roots(v))
-        group = OpenGroup([index], list(node.results), reads)
+        group = OpenGroup([index], list(node.results), dict.fromkeys(self.read_by(index)))
         if families.rules(node.op).epilogue is not None:
             group.product = node.results[0]
             return group
@@ -189,7 +188,8 @@ class Clustering(Values):
         for group in groups:
             wanted.update(r for r in group.reads if group_of.get(r, group.number) != group.number)
         for group in groups:
-            wanted.update(self._unread_failures(group, wanted))
+            if not self.counting_unread.isdisjoint(group.nodes):
+                wanted.update(self._unread_failures(group, wanted))
             group.outputs = [v for v in group.values if v in wanted]
 
     def _unread_failures(self, group: OpenGroup, wanted: set[int]) -> list[int]:
@@ -199,10 +199,10 @@ class Clustering(Values):
         for i in reversed(group.nodes):
             node = self.graph.nodes[i]
             if live.isdisjoint(node.results) and wanted.isdisjoint(node.results):
-                if not node.may_fail and not node.has_effect:
+                if i not in self.counting_unread:
                     continue
                 found += node.results
-            live.update(r for v in node.operands for r in self.roots(v))
+            live.update(self.read_by(i))
         return found
 
     def fragment(self, group: OpenGroup) -> tuple[Graph, tuple[int, ...], tuple[int, ...]]:
@@ -217,11 +217,13 @@ class Clustering(Values):
             indices.add(index)
             pending += self.graph.nodes[index].operands
         nodes = [self.graph.nodes[i] for i in sorted(indices)]
-        made = {v for n in nodes for v in n.results}
-        operands = tuple(dict.fromkeys(v for n in nodes for v in n.operands if v not in made))
-        names = {v: k for k, v in enumerate([*operands, *(v for n in nodes for v in n.results)])}
+        made = [v for n in nodes for v in n.results]
+        inside = set(made)
+        operands = tuple(dict.fromkeys([v for n in nodes for v in n.operands if v not in inside]))
+        values = [*operands, *made]
+        names = dict(zip(values, range(len(values))))
         fragment = Graph(
-            avals=[self.avals[v] for v in names],
+            avals=[self.avals[v] for v in values],
             inputs=list(range(len(operands))),
             nodes=[n.renamed(names) for n in nodes],
             outputs=[names[v] for v in group.outputs],

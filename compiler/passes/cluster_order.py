@@ -31,10 +31,15 @@ class _Order:
 
     def __init__(self, graph: Graph) -> None:
         self.graph, self.nodes = graph, graph.nodes
-        self.kinds = [_kind(node) for node in graph.nodes]
+        known: dict[tuple[int, int, int], int] = {}  # by op, and numbers of operands and results
+        self.kinds: list[int] = []
+        for node in graph.nodes:
+            form = id(node.op), len(node.operands), len(node.results)
+            kind = known.get(form)
+            self.kinds.append(known.setdefault(form, _kind(node)) if kind is None else kind)
         self.roots: dict[int, int] = {}  # of what is a view
         self.reads: list[list[int]] = []  # the roots that each node reads
-        self.last: dict[int, list[int]] = {}  # root -> its last two readers, views left out
+        self.last: dict[int, tuple[int, ...]] = {}  # root -> its last two readers, views left out
         for i, (node, kind) in enumerate(zip(graph.nodes, self.kinds)):
             roots = [self.roots.get(v, v) for v in node.operands]
             self.reads.append(roots)
@@ -42,7 +47,8 @@ class _Order:
                 self.roots[node.results[0]] = roots[0]
                 continue
             for root in dict.fromkeys(roots):
-                self.last[root] = [*self.last.get(root, ())[-1:], i]
+                before = self.last.get(root)
+                self.last[root] = (i,) if before is None else (before[-1], i)
         self.handed_out = {self.roots.get(v, v) for v in graph.outputs}
         self.made: dict[int, int] = {}  # root -> place of the node that makes it
         self.places = list(range(len(graph.nodes)))
@@ -52,7 +58,7 @@ class _Order:
         ends, places = self._ends(), self.places
         free = self._free(ends)
         #: Nothing is overwritten before what may fail.
-        fixed = max((i for i, n in enumerate(self.nodes) if n.may_fail or n.has_effect), default=-1)
+        fixed = max((i for i, n in enumerate(self.nodes) if n.counts_unread), default=-1)
         made = self.made
         for i, node in enumerate(self.nodes):
             if self.kinds[i] == _FREE:
@@ -76,7 +82,8 @@ class _Order:
                 read = [first[v] for v in node.results if v in first]
                 place = places[i] = min([*read, i] if place >= 0 else read, default=i)
             for v in node.operands:
-                first[v] = min(first.get(v, place), place)
+                if first.get(v, place) >= place:
+                    first[v] = place
 
     def _is_number(self, i: int) -> bool:
         return self.kinds[i] == _POINTWISE and not self.graph.avals[self.nodes[i].results[0]].shape

@@ -61,7 +61,7 @@ class Producers:
         self.graph, self.avals = program.graph, program.avals
         self.readers: dict[int, list[int]] = {}  # stored value -> nodes that read it; -1 stands for the program's end
         for i in sorted(i for g in groups.values() for i in g.nodes):
-            for root in self._roots(i):
+            for root in self.program.read_by(i):
                 self.readers.setdefault(root, []).append(i)
         for value in self.graph.outputs:
             self.readers.setdefault(value, []).append(-1)
@@ -90,9 +90,6 @@ class Producers:
         node = self.graph.nodes[reader]
         return reader, families.rules(node.op).producers(node)
 
-    def _roots(self, index: int) -> list[int]:
-        return [r for v in self.graph.nodes[index].operands for r in self.program.roots(v)]
-
     def _move(self, number: int, index: int, position: int, pays: _Rule) -> int | None:
         """Move the ops that compute one operand of a node into its group; returns the number of their old group."""
         reader = self.graph.nodes[index]
@@ -115,7 +112,7 @@ class Producers:
         rest = self._without(self.groups[home], cone.moved)
         self.groups[number], self.groups[home] = joined, rest
         self.group_of.update((v, number) for i in cone.moved for v in self.graph.nodes[i].results)
-        for value in (r for i in cone.repeated for r in self._roots(i)):
+        for value in (r for i in cone.repeated for r in self.program.read_by(i)):
             self.readers[value].append(index)
         joined.after = {self.group_of[v] for v in joined.reads if v in self.group_of} - {number}
         return home
@@ -136,15 +133,17 @@ class Producers:
                 cone.reads[value] = None
             elif not others:
                 cone.moved.add(i)
-                wanted.update(self._roots(i))
+                wanted.update(self.program.read_by(i))
             elif members.issuperset(others) and node.op.weight <= budget:
                 budget -= node.op.weight
                 cone.repeated.add(i)
-                wanted.update(self._roots(i))
+                wanted.update(self.program.read_by(i))
             else:
                 cone.reads[value] = None
         made = {v for i in cone.nodes for v in self.graph.nodes[i].results}
-        cone.reads.update(dict.fromkeys(r for i in sorted(cone.nodes) for r in self._roots(i) if r not in made))
+        cone.reads.update(
+            dict.fromkeys(r for i in sorted(cone.nodes) for r in self.program.read_by(i) if r not in made)
+        )
         return cone
 
     def _is_movable(self, node: Node, size: Int) -> bool:
@@ -159,19 +158,19 @@ class Producers:
         nodes = sorted({*whole.nodes, *cone.nodes})
         moved = [v for i in cone.moved for v in self.graph.nodes[i].results]
         made = {v for i in nodes for v in self.graph.nodes[i].results}
-        reads = dict.fromkeys(r for i in nodes for r in self._roots(i) if r not in made)
+        reads = dict.fromkeys(r for i in nodes for r in self.program.read_by(i) if r not in made)
         return replace(whole, nodes=nodes, values=sorted([*whole.values, *moved]), reads=reads)
 
     def _without(self, home: OpenGroup, moved: set[int]) -> OpenGroup:
         nodes = [i for i in home.nodes if i not in moved]
         gone = {v for i in moved for v in self.graph.nodes[i].results}
-        reads = dict.fromkeys(r for i in nodes for r in self._roots(i))
+        reads = dict.fromkeys(r for i in nodes for r in self.program.read_by(i))
         return replace(home, nodes=nodes, values=[v for v in home.values if v not in gone], reads=reads)
 
     def _traffic(self, cone: _Cone, home: OpenGroup) -> int:
         """Bytes that are read and written only because the reader computes its operand."""
         rest = [i for i in home.nodes if i not in cone.moved]
-        still_read = {r for i in rest for r in self._roots(i)}
+        still_read = {r for i in rest for r in self.program.read_by(i)}
         total = 0
         for value in cone.reads:
             size, members = self._bytes(value), {*home.nodes}

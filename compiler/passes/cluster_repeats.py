@@ -27,7 +27,6 @@ class Repeats:
         self.nodes, self.avals = program.graph.nodes, program.avals
         #: Value -> additions that an element of it takes; more than `READ` if it is not cheap.
         self._work: dict[int, int] = {}
-        self._roots_of: dict[int, list[int]] = {}  # the stored values that a node reads
         self.readers: dict[int, set[int]] = {v: {-1} for v in program.graph.outputs}  # -1: the program's end
         for number, group in groups.items():
             for value in self._others(group):
@@ -49,16 +48,21 @@ class Repeats:
         saves = {v: 1 + (len(self.readers[v]) == 1) for v in self._others(group) if self._work_of(v) <= READ}
         if not saves:
             return False
-        needs = {v: [r for r in self._roots(self.program.index_of[v]) if r not in group.reads] for v in saves}
+        needs = {v: [r for r in self.program.read_by(self.program.index_of[v]) if r not in group.reads] for v in saves}
         hard = {v: {r for r in roots if self._work_of(r) > READ} for v, roots in needs.items()}  # these have to be read
         beside = dict.fromkeys(r for roots in needs.values() for r in roots)
+        in_vain: dict[int, set[int]] = {}  # what nothing gives without more -> what was met on the way
         for more in ((), *((r,) for r in beside if r in self.program.index_of)):
             least = sum(1 + (r not in self.readers) for r in more)
-            able = [v for v in saves if hard[v].issubset(more)]
+            able = [
+                v for v in saves if hard[v].issubset(more) and (v not in in_vain or not in_vain[v].isdisjoint(more))
+            ]
             if sum([saves[v] for v in able]) <= least:
                 continue
-            cones = {v: self._cone(group, v, more) for v in able}
-            cones = {v: cone for v, cone in cones.items() if cone}
+            met: dict[int, set[int]] = {v: set() for v in able}
+            cones = {v: cone for v in able if (cone := self._cone(group, v, more, met[v]))}
+            if not more:
+                in_vain = {v: met[v] for v in able if v not in cones}
             if sum(saves[v] for v in cones) <= least:
                 continue
             joined = self._joined(group, set().union(*cones.values()))
@@ -91,9 +95,10 @@ class Repeats:
         joined.after = joined.after | {self.group_of[v] for v in after}
         self.groups[number] = joined
 
-    def _cone(self, group: OpenGroup, value: int, more: tuple[int, ...]) -> set[int]:
-        """The ops that give a value of what else the group reads, and `more`; none where that is more work than reading it."""
-        cone, pending, budget = set[int](), [value], READ
+    def _cone(self, group: OpenGroup, value: int, more: tuple[int, ...], met: set[int]) -> set[int]:
+        """The ops that give a value of what else the group reads, and `more`; none where that is more work than reading it. `met`
+        gets the values that they read for that."""
+        cone, pending, budget, size = set[int](), [value], READ, self.avals[value].size
         while pending:
             at = pending.pop()
             work = self._work_of(at)
@@ -103,17 +108,13 @@ class Repeats:
             if index in cone:
                 continue
             budget -= work
-            if budget < 0 or self.avals[at].size != self.avals[value].size:
+            if budget < 0 or (at != value and self.avals[at].size != size):
                 return set()
             cone.add(index)
-            pending += [r for r in self._roots(index) if r == value or (r not in group.reads and r not in more)]
+            more_of = [r for r in self.program.read_by(index) if r == value or (r not in group.reads and r not in more)]
+            met.update(more_of)
+            pending += more_of
         return cone
-
-    def _roots(self, index: int) -> list[int]:
-        found = self._roots_of.get(index)
-        if found is None:
-            found = self._roots_of[index] = [r for v in self.nodes[index].operands for r in self.program.roots(v)]
-        return found
 
     def _joined(self, group: OpenGroup, cone: set[int]) -> OpenGroup | None:
         """The group with the cone, or None where no one kernel computes that."""
@@ -124,7 +125,7 @@ class Repeats:
         if union is None:
             return None
         again = {v for i in nodes for v in self.nodes[i].results} - {*group.values}
-        reads = dict.fromkeys(r for i in nodes for r in self._roots(i) if r not in again)
+        reads = dict.fromkeys(r for i in nodes for r in self.program.read_by(i) if r not in again)
         return replace(union, nodes=nodes, values=group.values, reads=reads, number=group.number, after=group.after)
 
     def _nest(self, group: OpenGroup, cone: set[int]) -> OpenGroup | None:
@@ -139,7 +140,7 @@ class Repeats:
         again = {v for i in cone for v in self.nodes[i].results}
         members = {v for i in nodes for v in self.nodes[i].results}
         joins = families.rules(self.program.producers[group.product].op).epilogue
-        readers = [i for i in nodes if i in cone or not again.isdisjoint(self._roots(i))]
+        readers = [i for i in nodes if i in cone or not again.isdisjoint(self.program.read_by(i))]
         if joins is None or not all(joins(self.program, self.nodes[i], group.product, members) for i in readers):
             return None
         return group
@@ -152,14 +153,14 @@ class Repeats:
             live = {v for v in group.values if v in self.readers}
             for i in reversed(group.nodes):
                 node = self.nodes[i]
-                if node.may_fail or node.has_effect or not live.isdisjoint(node.results):
+                if i in self.program.counting_unread or not live.isdisjoint(node.results):
                     nodes.append(i)
-                    live.update(self._roots(i))
+                    live.update(self.program.read_by(i))
             if len(nodes) == len(group.nodes):
                 continue
             made = {v for i in nodes for v in self.nodes[i].results}
             reads = dict.fromkeys(
-                r for i in reversed(nodes) for r in self._roots(i) if r not in made or r in group.values
+                r for i in reversed(nodes) for r in self.program.read_by(i) if r not in made or r in group.values
             )
             values = [v for v in group.values if v in made]
             self._replace(number, replace(group, nodes=nodes[::-1], values=values, reads=reads))

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flambeau.compiler import families
+from flambeau.compiler.codegen.access import StridedView, dense
 from flambeau.compiler.codegen.iteration_space import NestForm, extents_of, nest_cuts
-from flambeau.compiler.codegen.nest_rules import NestRules, is_leaf_source, read_operands
+from flambeau.compiler.codegen.nest_rules import NestRules, Source, is_leaf_source, read_operands
 from flambeau.compiler.memo import Memo
 from flambeau.dialects.graph import Graph, Node
 from flambeau.dialects.identity import attrs_key
@@ -33,10 +34,18 @@ class Values(NestRules):
         self.memo = Memo()
         self._is_on_one_device = len({aval.device for aval in graph.avals}) < 2
         self._attributes: dict[int, int] = {}  # by identity: equal layers were expanded from one fragment
+        self._types: dict[int, int] = {}  # of avals, by identity, too
+        self._dense: dict[int, tuple[StridedView, int]] = {}  # what is stored: its layout, and its form
+        self._views: dict[
+            tuple[tuple[str, int], int], tuple[StridedView, int]
+        ] = {}  # by op and form below: layout, form
         self._forms: dict[int, int | None] = {v: self.memo.number(graph.avals[v]) for v in graph.inputs}
         while not self._resolve_all():
             pass
         self._of_nodes: dict[int, tuple[int | None, Sequence[int]]] = {}
+        self._read_by: dict[int, Sequence[int]] = {}
+        #: Nodes that have to be computed even where nobody reads what they give.
+        self.counting_unread = {i for i, n in enumerate(graph.nodes) if n.counts_unread}
 
     def _resolve_all(self) -> bool:
         """Resolve every value; false if more values had to be stored, which changes what depends on them."""
@@ -49,17 +58,59 @@ class Values(NestRules):
 
     def _note(self, node: Node) -> None:
         """Note where a node's results are read, and their forms, having stored what must be for that."""
-        if not self.resolve(node):
-            self.stored.add(node.operands[0])
-            self.resolve(node)
         is_view = self.is_looked_through(node)
-        for v in node.results:
-            self._forms[v] = self._form_of_view(node, v) if is_view else self._form_of_root(node, v)
+        if is_view:
+            if not self._note_view(node):
+                self.stored.add(node.operands[0])
+                self._note_view(node)
+        elif is_leaf_source(node):
+            self.resolve(node)
+            for v in node.results:
+                self._forms[v] = self._form_of_root(node, v)
+        else:
+            folds = node.op.family.folds
+            for v in node.results:
+                layout, form = self._stored(v)
+                self.sources[v] = Source(v, layout)
+                self._forms[v] = self._form_of_root(node, v) if folds else form
         if not self.fold_views and (is_view or node.op.name == "iota"):
             self.stored.update(node.results)
 
+    def _note_view(self, node: Node) -> bool:
+        """Note where a view's result is read, and its form: worked out once for equal views of equal values. False where it is not
+        affine."""
+        below, value = self.form(node.operands[0]), node.results[0]
+        if below is not None:
+            found = self._views.get((self._operation(node), below))
+            if found is not None:
+                layout, self._forms[value] = found
+                self.sources[value] = Source(self.source(node.operands[0]).root, layout)
+                return True
+        is_affine = self.resolve(node)
+        if is_affine:
+            form = self._forms[value] = self._form_of_view(node, value)
+            if below is not None and form is not None:
+                self._views[self._operation(node), below] = self.sources[value].layout, form
+        return is_affine
+
+    def _stored(self, value: int) -> tuple[StridedView, int]:
+        """The layout and the form of a value that lies in memory by itself, and folds nothing."""
+        aval = self.avals[value]
+        found = self._dense.get(id(aval))
+        if found is None:
+            found = self._dense[id(aval)] = dense(aval.shape), self.memo.number(("stored", aval, None))
+        return found
+
+    def _type(self, value: int) -> int:
+        """The type of a value, by number."""
+        aval = self.avals[value]
+        found = self._types.get(id(aval))
+        if found is None:
+            found = self._types[id(aval)] = self.memo.number(aval)
+        return found
+
     def is_looked_through(self, node: Node) -> bool:
-        return node.op.family.is_view and not crosses(self.graph, node)
+        return node.op.family.is_view and (self._is_on_one_device or not crosses(self.graph, node))
 
     # ---- forms -----------------------------------------------------------------------------------------------
 
@@ -93,9 +144,16 @@ class Values(NestRules):
         if found is None:
             node = self.graph.nodes[index]
             operands = tuple([self.form(v) for v in node.operands])
-            results = tuple([self.avals[v] for v in node.results])
+            results = tuple([self._type(v) for v in node.results])
             form = None if None in operands else self.memo.number((self._operation(node), operands, results))
             found = self._of_nodes[index] = form, [self.source(v).root for v in node.operands]
+        return found
+
+    def read_by(self, index: int) -> Sequence[int]:
+        """The stored values that a node reads, one after the other: where values lie is settled."""
+        found = self._read_by.get(index)
+        if found is None:
+            found = self._read_by[index] = [r for v in self.graph.nodes[index].operands for r in self.roots(v)]
         return found
 
     # ---- nests -----------------------------------------------------------------------------------------------
@@ -114,9 +172,9 @@ class Values(NestRules):
         forms = [self.form(v) for v in operands]
         if None in forms:
             return self._clashing(node)
-        free = [self.is_free(self.source(v).root) for v in operands]
+        free = [self.is_free(self.source(v).root) for v in operands]  # something stored since counts
         first = [operands.index(v) for v in operands]
-        asked = ("clashes", self._operation(node), self.avals[node.results[0]], *forms, *free, *first)
+        asked = ("clashes", self._operation(node), self._type(node.results[0]), *forms, *free, *first)
         places = self.memo.answer(asked, lambda: [operands.index(v) for v in self._clashing(node)])
         return [operands[k] for k in places]
 

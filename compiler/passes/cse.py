@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from flambeau.compiler.passes import Pass
 from flambeau.compiler.passes.rewrite import Copy
 from flambeau.dialects.graph import Graph
-from flambeau.dialects.identity import attrs_key
 
 #: Ops whose operands may change places without changing a bit (payloads of NaNs aside).
 COMMUTATIVE = frozenset({"add", "mul", "eq", "ne", "and_", "or_", "xor"})
@@ -31,7 +30,7 @@ class CommonSubexpressions(Pass):
             operands = copy.operands(node)
             if node.op.name in COMMUTATIVE:
                 operands = tuple(sorted(operands))
-            key = (node.op.name, operands, attrs_key(node.attrs), graph.device(node))
+            key = (node.op.name, operands, copy.attrs_key(node), graph.device(node))
             if key in seen and not node.has_effect:
                 copy.bind(node, seen[key])
             else:

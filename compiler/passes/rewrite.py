@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.graph import Graph, Node
+from flambeau.dialects.identity import attrs_key
 from flambeau.dialects.record import OpRecord
 
 
@@ -21,6 +22,16 @@ class Copy:
         self.source = source
         self.graph = Graph(sizes=source.sizes)
         self.ids = {v: self.graph.add_input(source.avals[v]) for v in source.inputs}
+        self._attributes: dict[int, bytes] = {}  # by identity: equal layers were expanded from one fragment
+
+    def attrs_key(self, node: Node) -> bytes:
+        """What the attributes of a node of the source are told by."""
+        if not node.attrs:
+            return b""
+        found = self._attributes.get(id(node.attrs))
+        if found is None:
+            found = self._attributes[id(node.attrs)] = attrs_key(node.attrs)
+        return found
 
     def operands(self, node: Node) -> tuple[int, ...]:
         """The new numbers of a source node's operands."""

@@ -49,7 +49,7 @@ class Rewrite(Copy):
         aval, call = self.source.avals[result], Match(node.op, operands, node.attrs)
         if node.has_effect or result in self._leaving:  # what leaves may be made canonical, see `_without_op`
             return self.emit(node, call, aval)
-        form = node.op.name, operands, attrs_key(node.attrs), aval.device
+        form = node.op.name, operands, self.attrs_key(node), aval.device
         if form not in self._calls:
             self._calls[form] = self.emit(node, call, aval, form)
         return self._calls[form]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 from flambeau.compiler.kernel import Cluster, KernelCall, Lowered
 from flambeau.dialects.aval import CPU
@@ -51,9 +52,10 @@ class Step:
     is_done: bool = False  # a copy of an input to the output that takes its buffer
     cluster: Cluster | None = None  # what it is a call of; None: a copy that the plan needs
     wave: int = 0  # the number of the wave that it is in, whose steps may run at once; 0: none
+    _touched: _Touched | None = field(default=None, init=False, repr=False, compare=False)
 
     def written(self) -> list[MemoryBlock]:
-        return distinct([self.blocks[p] for p in self.call.writes])
+        return self._blocks_touched().written
 
     @cached_property
     def in_place(self) -> frozenset[tuple[int, int]]:
@@ -82,7 +84,24 @@ class Step:
         return None if written is None or read is None else (written, read)
 
     def read(self) -> list[MemoryBlock]:
-        return distinct([self.blocks[p] for p in self.call.reads])
+        return self._blocks_touched().read
+
+    def _blocks_touched(self) -> _Touched:
+        """What the call reads and writes, found again where the step was bound to other blocks."""
+        found, call, blocks = self._touched, self.call, self.blocks
+        if found is None or found.call is not call or found.blocks is not blocks:
+            read, written = (distinct([blocks[p] for p in places]) for places in (call.reads, call.writes))
+            found = self._touched = _Touched(call, blocks, read, written)
+        return found
+
+
+class _Touched(NamedTuple):
+    """The blocks that a call reads and writes, each once. Nobody may change the lists."""
+
+    call: KernelCall
+    blocks: tuple[MemoryBlock | None, ...]
+    read: list[MemoryBlock]
+    written: list[MemoryBlock]
 
 
 class BufferAssignment:

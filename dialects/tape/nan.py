@@ -74,8 +74,9 @@ def seen(graph: Graph) -> frozenset[int]:
     outgoing = leaving(graph)
     clean = {v for v, aval in enumerate(graph.avals) if not aval.dtype.is_inexact}
     found: set[int] = set()
+    has_complex = any(dtype.is_complex for dtype in {aval.dtype for aval in graph.avals})
     for node in graph.nodes:
-        is_complex = any(graph.avals[v].dtype.is_complex for v in node.results)
+        is_complex = has_complex and any(graph.avals[v].dtype.is_complex for v in node.results)
         if _is_clean(node, clean, is_complex):
             clean.update(node.results)
         elif handed_on(node.op, node.operands) is None and not outgoing.isdisjoint(node.results):
