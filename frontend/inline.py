@@ -360,13 +360,17 @@ def backward(
     create_graph: bool,
     retain_graph: bool,
 ) -> None:
-    """As `autograd.backward`, recorded op by op."""
+    """As `autograd.backward`, recorded op by op. Inputs that are results retain their gradients by hooks."""
     found, owners = _differentiate("backward", tensors, gradients, inputs, create_graph, retain_graph)
-    for owner, new in zip(owners, found, strict=True):
-        if new is not None:
-            _accumulate(owner, new, create_graph)
-    tensor_hooks.accumulated([owner for owner, new in zip(owners, found, strict=True) if new is not None])
+    of_leaves = [(o, new) for o, new in zip(owners, found, strict=True) if new is not None and _is_leaf(o)]
+    for owner, new in of_leaves:
+        _accumulate(owner, new, create_graph)
+    tensor_hooks.accumulated([owner for owner, _ in of_leaves])
     flush_point()
+
+
+def _is_leaf(owner: Any) -> bool:
+    return not isinstance(owner, Tensor) or owner.is_leaf  # else it is what a leaf's tensors share
 
 
 def _accumulate(owner: Any, new: Tensor, create_graph: bool) -> None:

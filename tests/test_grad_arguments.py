@@ -113,6 +113,92 @@ def test_a_view_of_what_nobody_holds_becomes_a_leaf():
     assert part.data.add_(1).tolist() == [2, 2]
 
 
+def test_what_a_leaf_made_of_a_view_refuses_no_later_tensor_does():
+    """Its memory of the refusal went to the next tensor, where its values had never been computed."""
+    for _ in range(4):
+        base = fb.ones(3, requires_grad=True)
+        with fb.no_grad():
+            part = base.view(3)
+        with pytest.warns(UserWarning, match="a leaf has elements of its own"):
+            part.requires_grad_()
+        del base, part
+        for _ in range(4):
+            assert fb.ones(3).mul_(2).tolist() == [2, 2, 2]
+
+
+# ---- the inputs of backward -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_backward_adds_to_the_gradients_of_results(create_graph):
+    x = fb.ones(3, requires_grad=True)
+    y = x * 2
+    loss = (y * y).sum()
+    loss.backward(inputs=[y, loss], retain_graph=True, create_graph=create_graph)
+    assert y.grad.tolist() == [4, 4, 4] and loss.grad.item() == 1 and x.grad is None
+    assert y.grad.requires_grad is create_graph
+    loss.backward(inputs=y, retain_graph=True)
+    assert y.grad.tolist() == [8, 8, 8] and x.grad is None
+    loss.backward(inputs=[x])  # y keeps its gradient from now on, as after retain_grad()
+    assert y.grad.tolist() == [12, 12, 12] and x.grad.tolist() == [8, 8, 8] and y.retains_grad
+
+
+def test_inputs_of_backward_are_checked_before_it_begins():
+    x, plain = fb.ones(3, requires_grad=True), fb.ones(3)
+    y = x * 2 * plain
+    for given in ([], (), [plain], [x, plain], [3]):
+        with pytest.raises(RuntimeError, match=r"\[backward\] (an item of |an )?input"):
+            y.sum().backward(inputs=given)
+        with pytest.raises(RuntimeError, match=r"\[backward\] (an item of |an )?input"):
+            fb.autograd.backward([y.sum()], inputs=given)
+    with pytest.raises(RuntimeError, match=r"\[grad\] inputs is empty"):
+        fb.autograd.grad(y.sum(), [])
+    assert x.grad is None and plain.grad is None
+    y.sum().backward()
+    assert x.grad.tolist() == [2, 2, 2]
+
+
+# ---- views made under no_grad ---------------------------------------------------------------------------------
+
+_WRITES = {
+    "mul_": lambda v: v.mul_(2),
+    "zero_": lambda v: v.zero_(),
+    "copy_": lambda v: v.copy_(fb.ones(2)),
+    "index": lambda v: v.__setitem__(0, 1.0),
+    "of a view of it": lambda v: v[:1].add_(1),
+    "out": lambda v: fb.add(fb.ones(2), 1, out=v),
+    "random": lambda v: v.normal_(),
+}
+
+
+@pytest.mark.parametrize("is_leaf", [True, False])
+@pytest.mark.parametrize("write", list(_WRITES))
+def test_views_made_under_no_grad_are_not_written_where_gradients_are_recorded(write, is_leaf):
+    for _ in range(4):
+        x = fb.ones(3, requires_grad=True)
+        y = x if is_leaf else x * 2
+        before = y.tolist()
+        with fb.no_grad():
+            v = y[:2]
+        with pytest.raises(
+            RuntimeError, match=r"\[write\] this view was made under no_grad|\[add\] out|requires? grad"
+        ):
+            _WRITES[write](v)
+        assert y.tolist() == before
+        v.detach().mul_(3)
+        with fb.no_grad():
+            v.mul_(2)
+        assert y.tolist() == [before[0] * 6, before[1] * 6, before[2]]
+
+
+def test_views_made_under_no_grad_of_plain_tensors_may_be_written():
+    x = fb.ones(3)
+    with fb.no_grad():
+        v = x[:2]
+    v.mul_(2)
+    assert x.tolist() == [2, 2, 1]
+
+
 def test_a_write_aside_of_the_history_changes_no_gradient():
     def gradients(written):
         w = fb.tensor([2.0, 3.0], requires_grad=True)

@@ -100,3 +100,36 @@ def test_weights_that_are_none():
     with pytest.raises(RuntimeError, match=r"3 positions of 2 cannot be drawn without replacement"):
         fb.multinomial(fb.ones(2), 3)
     assert fb.ones(5).multinomial(5).sort().values.tolist() == [0, 1, 2, 3, 4] if hasattr(fb.Tensor, "sort") else True
+
+
+_F, _INIT = fb.nn.functional, fb.nn.init
+_REFUSED = {
+    "randint": lambda: fb.randint(0, 3, (2,), requires_grad=True),
+    "randperm": lambda: fb.randperm(3, requires_grad=True),
+    "normal of no number": lambda: fb.normal("1", 1.0, (2,)),
+    "normal of no deviation": lambda: fb.normal(None, 1.0, (2,)),
+    "normal of integers": lambda: fb.normal(0.0, 1.0, (2,), dtype=fb.int64),
+    "bernoulli": lambda: fb.bernoulli(fb.ones(2, dtype=fb.int64)),
+    "multinomial": lambda: fb.multinomial(fb.ones(2), 3),
+    "dropout": lambda: _F.dropout(fb.ones(2), 2.0),
+    "dropout in place": lambda: _F.dropout(fb.ones(2, requires_grad=True), 0.5, inplace=True),
+    "uniform_": lambda: fb.ones(1).expand(3).uniform_(),
+    "attention": lambda: _F.scaled_dot_product_attention(*(fb.ones(2, 3, n) for n in (4, 5, 4)), dropout_p=0.5),
+    "windows": lambda: _F.fractional_max_pool2d(fb.ones(2, 3, 4), 3, 9),
+    "windows of integers": lambda: _F.fractional_max_pool2d(fb.ones(2, 5, 5, dtype=fb.int64), 2, 2),
+    "windows of volumes": lambda: _F.fractional_max_pool3d(fb.ones(2, 3, 4, 4), 3, 9),
+    "windows of a layer": lambda: fb.nn.FractionalMaxPool2d(3, output_size=9)(fb.ones(1, 4, 4)),
+    "svd_lowrank": lambda: fb.svd_lowrank(fb.ones(3, 3, dtype=fb.bfloat16), 2),
+    "pca_lowrank": lambda: fb.pca_lowrank(fb.ones(3, 3, dtype=fb.float16), 2),
+    "sparse_": lambda: _INIT.sparse_(fb.ones(3), 0.1),
+    "orthogonal_": lambda: _INIT.orthogonal_(fb.ones(3)),
+}
+
+
+@pytest.mark.parametrize("name", list(_REFUSED))
+def test_nothing_is_drawn_for_what_is_refused(name):
+    fb.manual_seed(3)
+    before = fb.get_rng_state().tolist()
+    with pytest.raises((RuntimeError, TypeError, ValueError), match=r"^\["):
+        _REFUSED[name]()
+    assert fb.get_rng_state().tolist() == before

@@ -33,8 +33,10 @@ def backward_of(
     """Add the gradients of this tensor to the `.grad` of the leaves it was computed from (of `inputs` only, if given).
 
     `gradient` is the cotangent, of the tensor's shape and converted to its dtype; it may be left out for a scalar. The graph can be
-    gone through again only with `retain_graph`; `create_graph` makes the gradients differentiable and retains it too.
-    Raises RuntimeError without history, for a freed graph, and for a value that was needed but modified in place.
+    gone through again only with `retain_graph`; `create_graph` makes the gradients differentiable and retains it too. Results
+    among `inputs` retain their gradients from then on, as after `retain_grad()`.
+    Raises RuntimeError without history, for a freed graph, for a value that was needed but modified in place, and for `inputs`
+    that are empty or do not require grad.
     """
     _run_backward([tensor], [gradient], retain_graph, create_graph, inputs)
 
@@ -87,7 +89,7 @@ def _run_backward(
 ) -> None:
     if len(given) != 1 or given[0] is not None:  # of a loss nobody asks
         given = _fitted(outs, given)
-    wanted = None if inputs is None else listed(inputs)
+    wanted = None if inputs is None else _accumulating(inputs)
     retain = create_graph if retain_graph is None else bool(retain_graph)
     if (
         create_graph
@@ -100,6 +102,24 @@ def _run_backward(
         recorder.backward(outs[0], given[0], retain, wanted)
     else:
         recorder.backward(_joined(outs, given), None, retain, wanted)
+
+
+def _accumulating(inputs: Any) -> list[Tensor]:
+    """The tensors whose `.grad` a backward adds to, all of them able to: results among them retain theirs from now on. Raises
+    RuntimeError for none, and for what has no gradient."""
+    wanted = listed(inputs)
+    if not wanted:
+        raise RuntimeError("[backward] inputs is empty. Name the tensors to get gradients, or leave it out for all.")
+    for t in wanted:
+        if not isinstance(t, Tensor):
+            raise RuntimeError(f"[backward] an item of inputs is a {type(t).__name__}. Pass tensors.")
+        if not t.requires_grad:
+            raise RuntimeError(
+                f"[backward] an input of shape {tuple(t.shape)} does not require grad. Call requires_grad_() before using it."
+            )
+    for t in wanted:
+        tensor_hooks.retain_grad(t)
+    return wanted
 
 
 def _joined(outs: list[Tensor], given: list[Tensor | None]) -> Tensor:
@@ -149,6 +169,8 @@ def grad(
     which gives zeros in its shape; ValueError for these two against each other.
     """
     outs, ins = listed(outputs), listed(inputs)
+    if not ins:
+        raise RuntimeError("[grad] inputs is empty. Name the tensors to differentiate with respect to.")
     given = [grad_outputs] if grad_outputs is None or isinstance(grad_outputs, Tensor) else list(grad_outputs)
     given = given * len(outs) if given == [None] else _fitted(outs, given) + given[len(outs) :]
     if materialize_grads and allow_unused is False:

@@ -37,20 +37,26 @@ def _begins(sample: Value, extent: Any, count: Any, size: int) -> Value:
     return ops.select(place < place.like(count - 1), found.cast(int64), last)
 
 
-def _rule(input: Tensor_, samples: Tensor_, kernel: Static, shape: Sizes, op: Static):
+def _check(op: str, input: Any, kernel: Sequence[Any], shape: Sequence[Any]) -> None:
+    """Raise unless so many windows of this size fit into the input, a tensor or a value."""
     check_floating(op, input)
     rank = len(kernel)
     check_planes(op, input, rank)
+    for extent, size, count in zip(input.shape[len(input.shape) - rank :], kernel, shape, strict=True):
+        if count < 1 or size + count - 1 > extent:
+            raise RuntimeError(
+                f"[{op}] {count} windows of {size} elements do not fit into {extent}. Use a smaller output or kernel_size."
+            )
+
+
+def _rule(input: Tensor_, samples: Tensor_, kernel: Static, shape: Sizes, op: Static):
+    _check(op, input, kernel, shape)
+    rank = len(kernel)
     extents = input.shape[len(input.shape) - rank :]
     lead = input.shape[: len(input.shape) - rank]
     n, c = lead if len(lead) == 2 else (1, *lead)
     if samples.shape != (n, c, rank):
         raise RuntimeError(f"[{op}] _random_samples have shape {samples.shape}. Pass {(n, c, rank)}.")
-    for extent, size, count in zip(extents, kernel, shape):
-        if count < 1 or size + count - 1 > extent:
-            raise RuntimeError(
-                f"[{op}] {count} windows of {size} elements do not fit into {extent}. Use a smaller output or kernel_size."
-            )
     # The numbers go with dimensions in PyTorch's order: depth, height, width of three; width, height of two.
     order = (1, 0) if rank == 2 else (0, 1, 2)
     full = (n, c, *shape, *kernel)
@@ -94,6 +100,7 @@ def _both(rank: int, input: Tensor, kernel_size: Any, size: Any, ratio: Any, sam
         size = tuple(int(n * r) for n, r in zip(input.shape[-rank:], ratios, strict=True))
     shape = numbers(op, "output_size", size, rank)
     if samples is None:
+        _check(op, input, kernel, shape)  # before anything is drawn
         batch = input.shape[0] if input.ndim == rank + 2 else 1
         dtype = float64 if input.dtype is float64 else float32
         samples = rand(batch, input.shape[-rank - 1], rank, dtype=dtype, device=input.device)

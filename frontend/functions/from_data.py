@@ -30,6 +30,14 @@ from flambeau.samples import call, calls, data
 # ---- from data --------------------------------------------------------------------------------------------
 
 
+def check_leaf(op: str, dtype: DType, requires_grad: bool) -> None:
+    """Raise RuntimeError for a leaf of a dtype that has no gradients: before anything is drawn for it."""
+    if requires_grad and not dtype.is_inexact:
+        raise RuntimeError(
+            f"[{op}] only floating-point tensors can require grad, this one is {dtype.name}. Cast it first."
+        )
+
+
 def with_grad(made: Tensor, requires_grad: bool, there: str | None = None) -> Tensor:
     """What a function makes of no tensors: moved to where it is to lie, and a leaf."""
     made = made if there is None else moved(made, there)

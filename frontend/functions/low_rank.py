@@ -9,6 +9,7 @@ from typing import Any
 
 from flambeau import return_types
 from flambeau.declarations import declared
+from flambeau.dialects.dtypes import float32, float64
 from flambeau.functions.factors import _linalg_qr
 from flambeau.functions.random import randn
 from flambeau.functions.spectra import _linalg_svd
@@ -27,6 +28,8 @@ def _basis(a: Tensor, q: int, niter: int) -> Tensor:
 
 
 def _check(op: str, a: Tensor, q: int, niter: int) -> None:
+    if not a.dtype.is_inexact or a.dtype.to_real() not in (float32, float64):
+        raise RuntimeError(f"[{op}] the tensor has dtype {a.dtype}. Cast it to float32 or float64 first.")
     if a.ndim < 2:
         raise RuntimeError(f"[{op}] the tensor has shape {tuple(a.shape)}. Pass matrices: at least 2 dimensions.")
     if not 0 <= q <= min(a.shape[-2:]):

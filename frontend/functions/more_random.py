@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
+from numbers import Number
 from typing import Any
 
 from flambeau import generator as generators
@@ -70,6 +71,9 @@ def normal(
         return _normal_of(mean, std, generator)
     if size is None:
         raise TypeError("[normal] argument 'size' is missing. Pass it with two numbers, or pass a tensor.")
+    for what, number in (("mean", mean), ("std", std)):
+        if not isinstance(number, Number):
+            raise TypeError(f"[normal] {what} is a {type(number).__name__}. Pass a number or a tensor.")
     made = randn(size, generator=generator, dtype=dtype, device=device) * std + mean
     return made.requires_grad_() if requires_grad else made
 

@@ -22,7 +22,7 @@ from flambeau.dialects.tape.source import philox
 from flambeau.function import Default, Operand, Sizes, Static, Stream_, Tensor_, builder, function, inplace
 from flambeau.functions.common import check_between, check_floating, ops, size_of
 from flambeau.functions.complex import view_as_real
-from flambeau.functions.from_data import alike, drawn_dtype, with_grad
+from flambeau.functions.from_data import alike, check_leaf, drawn_dtype, with_grad
 from flambeau.generator import Generator
 from flambeau.runtime import OutOfMemory
 from flambeau.runtime.recorder import Tensor
@@ -274,6 +274,7 @@ def randint(
     low, high = _bounds("randint", tuple(given), low, high)
     shape, dtype = size_of("randint", (size,)), host.check_supported("randint", dtype or int64)
     check_drawn("randint", dtype, low, high)
+    check_leaf("randint", dtype, requires_grad)
     made = _randint(shape, dtype, low, high, generator)
     return with_grad(made, requires_grad, there)
 
@@ -334,7 +335,9 @@ def randperm(
     there = place(device)
     if n < 0:
         raise RuntimeError(f"[randperm] n is {n}. Use at least 0.")
-    return with_grad(host.copied(permutation(n, generator), dtype or int64, there=there), requires_grad)
+    dtype = host.check_supported("randperm", dtype or int64)
+    check_leaf("randperm", dtype, requires_grad)
+    return with_grad(host.copied(permutation(n, generator), dtype, there=there), requires_grad)
 
 
 @function(name="bernoulli", fallible=True)

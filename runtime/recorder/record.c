@@ -201,11 +201,20 @@ static FB_NOINLINE int refuse_apart(void) {
   return -1;
 }
 
+static FB_NOINLINE int refuse_unrecorded(void) {
+  PyErr_SetString(PyExc_RuntimeError,
+                  "[write] this view was made under no_grad, of a tensor that requires grad, and is written where "
+                  "gradients are recorded. Write under no_grad, or make the view outside of it.");
+  return -1;
+}
+
 FB_HOT int fb_write_cell(fb_recorder *rec, fb_tensor *t, uint32_t slot, const fb_type *type) {
   fb_cell *c = t->cell;
   bool differentiable = rec->mode & 1 && !(t->view && t->view->detached);
   if (FB_UNLIKELY(c->apart))
     return refuse_apart();
+  if (FB_UNLIKELY(rec->mode & 1 && t->view && t->view->unrecorded))
+    return refuse_unrecorded();
   if (FB_UNLIKELY(c->placed || c->epoch != rec->id) && fb_watch_readers(rec, c) < 0)
     return -1;
   if (FB_UNLIKELY(rec->capture != NULL) && fb_capture_write(rec, t) < 0)

@@ -79,7 +79,7 @@ FB_HOT void fb_cell_release(fb_cell *c) {
     if (c->slot != FB_NO_SLOT && rec->owner[c->slot] == c)
       rec->owner[c->slot] = NULL;
   }
-  if (FB_UNLIKELY(c->buffer || c->segment || c->error || c->watch))
+  if (FB_UNLIKELY(c->buffer || c->segment || c->error || c->watch || c->apart))
     cell_release_values(c);
   live_cells--;
   fb_type_leave(c->type);

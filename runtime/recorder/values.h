@@ -55,6 +55,7 @@ typedef struct fb_view {
   uint32_t statics;
   bool detached;            /* cut from gradient history, here or in a parent */
   bool identity;            /* nothing but that */
+  bool unrecorded;          /* cut by being made, or being of what was made, while grad mode was off */
   bool aside;               /* writes through it are none that gradients recorded before hear of */
   uint32_t n_starts, n_own; /* in the whole chain, in this link */
   const fb_type *types[2];  /* by requires_grad of the base */

@@ -116,6 +116,8 @@ fb_view *fb_view_add(const fb_view *given) {
   }
   *v = *given;
   v->identity = v->function->detach && (!v->parent || v->parent->identity);
+  bool cut_before = v->parent && v->parent->detached;
+  v->unrecorded = v->detached && !v->function->detach && (cut_before ? v->parent->unrecorded : true);
   v->aside = v->function->aside || (v->parent && v->parent->aside);
   v->n_starts = v->n_own + (v->parent ? v->parent->n_starts : 0);
   int status = view_split(v); /* runs Python code: other threads may be let in */
