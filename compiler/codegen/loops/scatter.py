@@ -91,31 +91,34 @@ def _emit(nest: Nest, node: Node, form: NestForm, numbers: tuple[Int, Int, Int],
     """Item (outer index, block of inner indices): all indices along the axis, in order."""
     b, (_, index, updates) = nest.b, node.operands
     block, blocks, extent = numbers
-    width, per_row, count, cols = (
-        nest.number(block),
-        nest.number(blocks),
-        nest.number(form.count),
-        nest.number(nest.cols, "cols"),
-    )
+    count, size = nest.number(form.count), nest.number(extent, "target")
     out = nest.output(node.results[0]) if work.updates else None
     element = nest.fragment.avals[updates].dtype.mlir
-    size = nest.number(extent, "target")
+
+    def update(row: Row, base: Val, col: Val, mask: Val | None) -> None:
+        point = Point(row, col, nest.lanes, mask)
+        at = b.splat(point.value(index), nest.lanes)
+        at = b.splat(checked_index(nest, node, at, point.position, mask, work.checks), nest.lanes)
+        if out is None or nest.fragment.size(node.results[0]) == 0:
+            return  # nothing is written, or every index is out of range and there is no place to write instead
+        at = b.add(at, base)
+        if form.columns != 1:
+            at = b.add(b.mul(at, nest.number(nest.cols, "cols")), point.columns())
+        mask = mask if nest.lanes > 1 else None
+        old, new = b.gather(out, at, element, mask), b.splat(point.value(updates), nest.lanes)
+        b.scatter(b.splat(node.op.lower(b, old, new), nest.lanes), out, at, mask)
+
     with b.apart(), b.loop(b.lo, b.hi) as item:
+        if (
+            form.columns == 1 and nest.lanes == 1
+        ):  # nothing beside an index: a loop over one element costs more than the element
+            start, base = b.mul(item.index, count), b.mul(item.index, size)
+            with b.apart(), b.loop(0, count) as k:
+                update(Row(nest, b.add(start, k.index)), base, b.const(0, "i64"), None)
+            return
+        width, per_row, cols = nest.number(block), nest.number(blocks), nest.number(nest.cols, "cols")
         batch, lo = b.div_unsigned(item.index, per_row), b.mul(b.rem_unsigned(item.index, per_row), width)
         hi = b.minimum(b.add(lo, width), cols)
         start, base = b.mul(batch, count), b.mul(batch, size)
         with b.apart(), b.loop(0, count) as k:
-            row = Row(nest, b.add(start, k.index))
-
-            def update(col: Val, mask: Val | None) -> None:
-                point = Point(row, col, nest.lanes, mask)
-                at = b.splat(point.value(index), nest.lanes)
-                at = b.splat(checked_index(nest, node, at, point.position, mask, work.checks), nest.lanes)
-                if out is None or nest.fragment.size(node.results[0]) == 0:
-                    return  # nothing is written, or every index is out of range and there is no place to write instead
-                at = b.add(b.mul(b.add(at, base), cols), point.columns())
-                mask = mask if nest.lanes > 1 else None
-                old, new = b.gather(out, at, element, mask), b.splat(point.value(updates), nest.lanes)
-                b.scatter(b.splat(node.op.lower(b, old, new), nest.lanes), out, at, mask)
-
-            sweep(nest, lo, hi, unroll, update)
+            sweep(nest, lo, hi, unroll, partial(update, Row(nest, b.add(start, k.index)), base))
