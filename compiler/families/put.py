@@ -7,6 +7,6 @@ from __future__ import annotations
 
 from flambeau.compiler.codegen.loops import scatter as loops_scatter
 from flambeau.compiler.families.rules import Rules
-from flambeau.compiler.families.scatter import fails_empty, structure
+from flambeau.compiler.families.scatter import fails_empty, stored, structure
 
-RULES = Rules("put", structure, fails_empty=fails_empty, alone=loops_scatter.nests)
+RULES = Rules("put", structure, stored=stored, fails_empty=fails_empty, alone=loops_scatter.nests)

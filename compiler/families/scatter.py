@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flambeau.compiler.codegen.body_record import body_record
+from flambeau.compiler.codegen.iteration_space import NestForm, extents_of, nest_cuts
 from flambeau.compiler.codegen.loops import scatter as loops_scatter
 from flambeau.compiler.families.rules import GroupOp, Rules
 from flambeau.compiler.groups import bodies
@@ -16,6 +17,7 @@ from flambeau.compiler.groups.checks import check_combiner, check_count, check_l
 from flambeau.compiler.groups.form import Call, GroupError
 from flambeau.compiler.groups.play import combiner
 from flambeau.compiler.groups.replay_views import GraphMaker
+from flambeau.compiler.passes.cluster_values import Values
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.dtypes import int64
 from flambeau.dialects.graph import Graph, Node
@@ -29,6 +31,24 @@ def structure(b: ClusterBuilder, node: Node) -> None:
     attributes = {"axis": node.attrs[0], "code": b.codes[node.results[0]], "order": "sequential"}
     combined = bodies.combined(node.op.lower, b.aval(node).dtype.mlir)
     b.call(node, "flambeau.scatter", [b.whole(v) for v in node.operands], attributes, (combined,))
+
+
+def stored(values: Values, node: Node) -> list[int]:
+    """Operands that no nest can walk: views and constants are read as they are."""
+    base, index, updates = node.operands
+    whole = NestForm("map", 1, values.avals[base].size)
+    lines = NestForm.along(values.avals[index].shape, node.attrs[0])
+    found = [v for v, form in ((base, whole), (index, lines), (updates, lines)) if not _is_walked(values, v, form)]
+    return list(dict.fromkeys(found))
+
+
+def _is_walked(values: Values, value: int, form: NestForm) -> bool:
+    if values.is_plain(value):
+        return True
+    root, layout = values.source(value)
+    if layout.dynamic or (values.is_free(root) and values.producers[root].op.name != "constant"):
+        return False
+    return extents_of(form, nest_cuts([layout])) is not None
 
 
 def fails_empty(graph: Graph, node: Node) -> bool:
@@ -68,4 +88,4 @@ def replay(maker: GraphMaker, op: Call, operands: list[int]) -> int:
 SCATTER = GroupOp(
     "flambeau.scatter", ("axis", "code", "order"), check, replay, operands=3, regions=1, pure=False, axes=("axis",)
 )
-RULES = Rules("scatter", structure, fails_empty=fails_empty, alone=loops_scatter.nests, ops=(SCATTER,))
+RULES = Rules("scatter", structure, stored=stored, fails_empty=fails_empty, alone=loops_scatter.nests, ops=(SCATTER,))
