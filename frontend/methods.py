@@ -176,7 +176,7 @@ def reduce_ex(self: Tensor, protocol: int) -> tuple[Any, ...]:
 # ---- text -------------------------------------------------------------------------------------------------
 
 
-@declared(method="__repr__", aliases="__str__", samples=_LOOKS)
+@declared(method="__repr__", samples=_LOOKS)
 def text(self: Tensor) -> str:
     """`repr(x)`, as PyTorch prints: values, then dtype and gradient where they are not the usual ones."""
     array = host.array_of(self)

@@ -116,3 +116,13 @@ def test_limits_of_dtypes_are_written_shortly():
     torch = pytest.importorskip("torch", reason="could not import 'torch'")
     for name in ("float16", "bfloat16", "float32", "float64"):
         assert repr(fb.finfo(getattr(fb, name))) == repr(torch.finfo(getattr(torch, name)))
+
+
+def test_classes_that_write_themselves_are_printed_so():
+    class Named(fb.Tensor):
+        def __repr__(self) -> str:
+            return f"Named of {tuple(self.shape)}"
+
+    assert str(fb.nn.Parameter(fb.ones(2))) == "Parameter containing:\ntensor([1., 1.], requires_grad=True)"
+    assert str(fb.ones(2).as_subclass(Named)) == f"{fb.ones(2).as_subclass(Named)}" == "Named of (2,)"
+    assert str(fb.ones(2)) == f"{fb.ones(2)}" == "tensor([1., 1.])"

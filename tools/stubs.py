@@ -109,7 +109,6 @@ layout: Any
 #: What the class itself says.
 _OPERATORS = (
     "__repr__",
-    "__str__",
     "__reversed__",
     "__contains__",
     "__format__",
