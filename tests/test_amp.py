@@ -112,7 +112,13 @@ def test_each_function_computes_in_the_dtype_of_pytorchs_lists(row):
         import torch
     except ImportError:
         return
-    assert result_dtypes(torch, code) == row[1]
+    try:
+        found = result_dtypes(torch, code)
+    except RuntimeError as error:  # PyTorch has no LSTM in bfloat16 on processors without AVX-512
+        if "could not create a primitive" in str(error):
+            return
+        raise
+    assert found == row[1]
 
 
 @pytest.mark.accept("AMP-03")
