@@ -25,9 +25,9 @@ CHEAP = 20_000
 #: often costs about so much more than if it had been assembled at once. The first walk does not count, which looks up what other
 #: traces share.
 SHARE = 1 / 2
-#: Of what compiling a trace costs, the part that counts so where it runs again, and where it is walked again at other sizes.
-#: Workers do it beside who runs op by op, but it takes that from all; and what changes its sizes is compiled for each of the first
-#: ones and then for all.
+#: Of what compiling a trace costs, the part that counts so where it runs again, for each size at which it has a list, and where it
+#: is walked again at others. Workers do it beside who runs op by op, but it takes that from all; and what changes its sizes is
+#: compiled for each of the first ones and then for all.
 COMPILING, RESIZED = 1 / 50, 1 / 5
 
 #: How many times as much a trace has cost for each call when its gradient is asked for that it will not be walked: a gradient takes
@@ -188,6 +188,7 @@ class _Steps:
 
 class _TraceWalk:
     """The calls of one trace as one list, which the recorder runs from then on at these sizes, and asks about from time to time.
+    The lists of a few other sizes at which the trace has come lately stay beside it (`Program.earlier`).
     What it is made of is let go where the list is whole: that is many objects, and Python's collector looks at each."""
 
     __slots__ = ("_calls", "_list", "_live", "_made", "_n_calls", "program")
@@ -219,8 +220,11 @@ class _TraceWalk:
     def _asked(self) -> Any:
         """The list to run now. Where it has taken long enough, the trace is assembled when it comes again."""
         program, op_list = self.program, self._list
-        if op_list.ns >= _due(self._calls, self._n_calls, COMPILING):
-            program.lasts, program.once, program.spent = None, _DUE, op_list.ns
+        spent, part, other = op_list.ns, COMPILING, program.earlier
+        while other is not None:  # which would be compiled, too
+            spent, part, other = spent + other.executable.ns, part + COMPILING, other.earlier
+        if spent >= _due(self._calls, self._n_calls, min(part, RESIZED)):
+            program.lasts, program.once, program.spent, program.earlier = None, _DUE, spent, None
         elif self._made is not None and self._made.renewed():
             self._joined().ns = op_list.ns
         return self._list

@@ -119,6 +119,7 @@ class Program:
     updates: Any
     once: int
     lasts: Sequence[int] | None
+    earlier: Program | None
     spent: int
     runs: int
     ns: int

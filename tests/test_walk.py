@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import weakref
 
 import flambeau as fb
 import numpy as np
@@ -113,6 +114,74 @@ def test_what_comes_at_other_sizes_is_walked_anew(background, patient):
     wanted = {n: ((np.abs(data(n, 3) + 1)) - data(n, 3)).sum() for n in range(2, 12)}
     for n in (2, 3, 4, 5, 6, 6, 6, 7, 6, 7, 8, 9, 10, 11, 2, 3):
         assert step(n) == pytest.approx(wanted[n], rel=1e-5)
+
+
+@pytest.fixture
+def joined(monkeypatch):
+    """The lists that have been made of walked traces."""
+    calls = []
+    monkeypatch.setattr(walking, "join_op_lists", lambda *args: calls.append(args) or _binding.join_op_lists(*args))
+    return calls
+
+
+def alternating(n):
+    """A trace whose sizes are symbols once it has come at three of them."""
+    x = fb.tensor(data(n, 3), requires_grad=True)
+    (((x + 1).abs() - x * 2) * x).sum().backward()
+    return x.grad.numpy().tobytes()
+
+
+@pytest.mark.parametrize("n_sizes", [2, 8, 16])
+def test_sizes_that_take_turns_are_walked_once_each(background, patient, joined, n_sizes):
+    """Lists of several sizes stay, and give what they gave."""
+    sizes = range(5, 5 + n_sizes)
+    for _ in range(3):
+        wanted = [alternating(n) for n in sizes]
+    joined.clear()
+    before = recorder.stats()["builds"]
+    for _ in range(5):
+        assert [alternating(n) for n in sizes] == wanted
+    assert [alternating(n) for n in reversed(sizes)] == wanted[::-1]
+    assert not joined
+    assert recorder.stats()["builds"] == before
+
+
+def test_few_sizes_are_kept_and_those_that_come_longest_ago_go_first(background, patient, joined):
+    kept = 16  # the latest, and FB_MOST_EARLIER
+    for n in range(5, 9):
+        alternating(n)
+    for n in range(20, 20 + kept):
+        alternating(n)
+    alternating(20)  # comes first again
+    joined.clear()
+    alternating(99)
+    assert joined
+    joined.clear()
+    alternating(20)
+    assert not joined
+    alternating(21)
+    assert joined
+
+
+def test_lists_of_all_sizes_are_let_go_when_their_trace_is_assembled(background, patient, monkeypatch):
+    made = []
+    monkeypatch.setattr(walking, "join_op_lists", lambda *args: made.append(_binding.join_op_lists(*args)) or made[-1])
+    for n in range(5, 9):  # now there are symbols
+        alternating(n)
+    made.clear()
+    wanted = [[alternating(n) for n in range(20, 24)] for _ in range(2)][-1]
+    assert len(made) == 4
+    kept = [weakref.ref(x) for x in made]
+    made.clear()
+    monkeypatch.setattr(walking, "SHARE", 0.0)
+    before = recorder.stats()["builds"]
+    for _ in range(10_000):
+        assert [alternating(n) for n in range(20, 24)] == wanted
+        if recorder.stats()["builds"] > before:
+            break
+    assert recorder.stats()["builds"] > before
+    gc.collect()
+    assert not any(x() for x in kept)
 
 
 def test_what_costs_little_at_many_sizes_is_never_compiled(background):

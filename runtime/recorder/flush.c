@@ -140,7 +140,7 @@ static fb_program *build_program(fb_recorder *rec, const fb_liveness *found) {
   made->n_history = all.n_history;
   bool widened = state->program && !((fb_program *)state->program)->once;
   state->widenings += widened;
-  fb_trie_set_program(state, program);
+  fb_program_put(rec, made);
   fb_stats.builds += !made->once;
   fb_explain(made->once ? "walk" : widened ? "widen" : "build", state);
   return made;
@@ -192,9 +192,9 @@ static void commit(fb_recorder *rec, const fb_program *p, fb_buffer **outputs) {
 /* ---- the flush ------------------------------------------------------------------------------------------- */
 
 static int run_program(fb_recorder *rec, const fb_liveness *found) {
-  fb_program *p = (fb_program *)rec->state->program;
+  fb_program *p = fb_program_find(rec, found);
   bool keeps_history = found->n_history > 0;
-  if (!p || !fb_program_lasts(p, rec) || !fb_program_covers(p, found))
+  if (!p)
     p = build_program(rec, found);
   if (!p)
     return -1;

@@ -6,6 +6,7 @@
 PyTypeObject *fb_program_type;
 
 #define FEW_INPUTS 64
+#define FB_MOST_EARLIER 15    /* sizes at which a trace that is run op by op has a list, but for the latest */
 #define FB_LONG_RUN_NS 100000 /* plans that take longer, or loop, let other threads run meanwhile */
 
 static bool is_long(const fb_program *p, const fb_plan *plan, const fb_recorder *rec) {
@@ -249,13 +250,58 @@ bool fb_program_covers(const fb_program *p, const fb_liveness *found) {
          covers(p->history, p->n_history, found->history, found->n_history);
 }
 
-bool fb_program_lasts(const fb_program *p, const fb_recorder *rec) {
+static bool is_for(const fb_program *p, const fb_recorder *rec) {
   if (!p->once)
     return true;
   for (uint32_t i = 0; p->lasts && i < rec->state->n_symbols; i++)
     if (p->lasts[i] != rec->symbols[i])
       return false;
   return p->lasts != NULL;
+}
+
+/* What all of them have cost goes along with the first. */
+static void count_along(fb_program *p, const fb_program *first) {
+  p->once = first->once > p->once ? first->once : p->once;
+  p->spent = first->spent > p->spent ? first->spent : p->spent;
+}
+
+fb_program *fb_program_find(const fb_recorder *rec, const fb_liveness *found) {
+  fb_program *first = (fb_program *)rec->state->program, *before = NULL, *p = first;
+  while (p && !(is_for(p, rec) && fb_program_covers(p, found))) {
+    before = p;
+    p = (fb_program *)p->earlier;
+  }
+  if (p && before) { /* references move, none is made */
+    before->earlier = p->earlier;
+    p->earlier = (PyObject *)first;
+    rec->state->program = (PyObject *)p;
+    count_along(p, first);
+  }
+  return p;
+}
+
+/* Let go of those that have not run or are for the sizes of now, and of what has not been used for the longest time. */
+static void prune(fb_program *p, const fb_recorder *rec) {
+  for (int kept = 0; p->earlier;) {
+    fb_program *next = (fb_program *)p->earlier;
+    if (kept < FB_MOST_EARLIER && next->lasts && !is_for(next, rec)) {
+      p = next;
+      kept++;
+    } else {
+      p->earlier = Py_XNewRef(next->earlier);
+      Py_DECREF(next);
+    }
+  }
+}
+
+void fb_program_put(const fb_recorder *rec, fb_program *p) {
+  const fb_program *first = (const fb_program *)rec->state->program;
+  if (p->once && first && first != p && first->once && !p->earlier) {
+    p->earlier = Py_NewRef(rec->state->program);
+    count_along(p, first);
+    prune(p, rec);
+  }
+  fb_trie_set_program(rec->state, (PyObject *)p);
 }
 
 /* ---- the type -------------------------------------------------------------------------------------------- */
@@ -312,6 +358,7 @@ static int program_traverse(fb_program *p, visitproc visit, void *arg) {
   Py_VISIT(Py_TYPE(p));
   Py_VISIT(p->executable);
   Py_VISIT(p->others);
+  Py_VISIT(p->earlier);
   Py_VISIT(p->fallback);
   Py_VISIT(p->updates);
   return 0;
@@ -320,6 +367,7 @@ static int program_traverse(fb_program *p, visitproc visit, void *arg) {
 static int program_clear(fb_program *p) {
   Py_CLEAR(p->executable);
   Py_CLEAR(p->others);
+  Py_CLEAR(p->earlier);
   Py_CLEAR(p->fallback);
   Py_CLEAR(p->updates);
   return 0;
@@ -378,7 +426,24 @@ static int set_lasts(fb_program *p, PyObject *sizes, void *closure) {
   return 0;
 }
 
+static PyObject *get_earlier(fb_program *p, void *closure) {
+  (void)closure;
+  return Py_NewRef(p->earlier ? p->earlier : Py_None);
+}
+
+static int set_earlier(fb_program *p, PyObject *none, void *closure) {
+  (void)closure;
+  if (none && none != Py_None) {
+    PyErr_SetString(PyExc_TypeError, "[program] earlier can only be set to None.");
+    return -1;
+  }
+  Py_CLEAR(p->earlier);
+  return 0;
+}
+
 static PyGetSetDef program_getset[] = {
+    {"earlier", (getter)get_earlier, (setter)set_earlier,
+     "Where it is for once: the Program that ran before at other sizes; None lets it go, and those before it.", NULL},
     {"lasts", NULL, (setter)set_lasts,
      "Where it is for once: the values of the symbols for which no other program is asked for yet, or None.", NULL},
     {"output_slots", (getter)get_outputs, NULL, "Slots of the outputs, ascending.", NULL},

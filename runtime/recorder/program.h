@@ -37,6 +37,7 @@ typedef struct {
   unsigned char once; /* how often the trace was run by programs in whose place another one is asked for; or 0 */
   int64_t *lasts;     /* of those: the values of the symbols for which no other one is asked for yet, or NULL */
   uint64_t spent;     /* nanoseconds that they took; the frontend counts */
+  PyObject *earlier;  /* of those: the one that ran before at other sizes, a Program, or NULL; a few are kept so */
   uint64_t runs, ns;
 } fb_program;
 
@@ -46,8 +47,12 @@ int fb_program_run(fb_program *p, fb_recorder *rec, bool keep, fb_buffer **outpu
 bool fb_contains(const uint32_t *sorted, uint32_t n, uint32_t slot);
 const fb_trace_input *fb_input_at(const fb_recorder *rec, uint32_t slot); /* what entered its trace there, or NULL */
 PyObject *fb_input_values(fb_recorder *rec);                              /* list of (slot, Buffer or number) */
-bool fb_program_lasts(const fb_program *p, const fb_recorder *rec); /* whether it is to run the trace at these sizes */
 bool fb_program_covers(const fb_program *p, const fb_liveness *found);
+/* The state's program that is to run the trace at these sizes and gives what is alive, now the first; NULL: ask for
+ * one. */
+fb_program *fb_program_find(const fb_recorder *rec, const fb_liveness *found);
+/* Make p the state's first program. Those that are for once, at other sizes, stay behind it if it is one of them. */
+void fb_program_put(const fb_recorder *rec, fb_program *p);
 
 int fb_flatten(fb_recorder *rec, fb_program *p); /* p->flat, if its trace is to be seen in another way */
 void fb_flat_free(fb_program *p);
