@@ -4,6 +4,7 @@ import ctypes
 import marshal
 import re
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,16 +81,27 @@ def test_targets():
 
 
 def test_cache_sizes_come_from_sysfs(tmp_path):
-    from flambeau.compiler.targets.host import cache_sizes
+    from flambeau.compiler.targets.host import cache_sizes, cache_ways
 
-    for i, (kind, level, size) in enumerate([("Data", 1, "48K"), ("Instruction", 1, "32K"), ("Unified", 2, "2M")]):
+    caches = [("Data", 1, "48K", 12), ("Instruction", 1, "32K", 8), ("Unified", 2, "2M", 16), ("Unified", 3, "8M", 0)]
+    for i, (kind, level, size, ways) in enumerate(caches):
         folder = tmp_path / f"index{i}"
         folder.mkdir()
-        for name, text in (("type", kind), ("level", level), ("size", size)):
+        for name, text in (("type", kind), ("level", level), ("size", size), ("ways_of_associativity", ways)):
             (folder / name).write_text(f"{text}\n")
     (tmp_path / "index9").mkdir()
-    assert cache_sizes(tmp_path) == {1: 48 << 10, 2: 2 << 20}
-    assert cache_sizes(tmp_path / "absent") == {}
+    assert cache_sizes(tmp_path) == {1: 48 << 10, 2: 2 << 20, 3: 8 << 20}
+    assert cache_ways(tmp_path) == {1: 12, 2: 16}
+    assert cache_sizes(tmp_path / "absent") == cache_ways(tmp_path / "absent") == {}
+
+
+def test_lines_that_share_cache_sets_drive_each_other_out():
+    machine = replace(targets.find("x86-64-v3"), l1=32 << 10, l1_ways=8, l2=512 << 10, l2_ways=8)
+    assert machine.lines_kept(1, 4) == machine.lines_kept(1, 1984) == 512  # everywhere
+    assert machine.lines_kept(1, 1920) == 256  # in every second set
+    assert machine.lines_kept(1, 2048) == 16 and machine.lines_kept(1, 4096) == machine.lines_kept(1, 0) == 8
+    assert machine.lines_kept(2, 4096, 16) == 128 * 16 and machine.lines_kept(2, 8192, 16) == 64 * 16
+    assert machine.lines_kept(2, 3136, 16) == 8192
 
 
 def test_loops_that_fill_or_copy_call_nothing():

@@ -6,10 +6,14 @@ In: clusters built by hand. Out: calls run chunk by chunk through ctypes.
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from flambeau.compiler import targets
+from flambeau.compiler.codegen.products.cut import cut
+from flambeau.compiler.kernel import Cluster
+from flambeau.compiler.schedules.choose import choose
 from flambeau.dialects import dtypes
 from flambeau.dialects.aval import Aval
 from flambeau.dialects.builder import GraphBuilder
@@ -59,6 +63,34 @@ _TRANSPOSITIONS = list(itertools.product((False, True), repeat=2))
 def test_matrices_in_every_transposition(m, n, k):
     for ta, tb in _TRANSPOSITIONS:
         check((m, k), (k, n), "float32", ta, tb)
+
+
+@pytest.mark.parametrize("change", [{}, dict(rows=6, vectors=2), dict(rows=3, vectors=1), dict(rows=8, vectors=1)])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32"])
+def test_copies_of_a_change_no_bit(dtype, change):
+    for m, n, k in [(1, 2, 3), (7, 40, 9), (48, 49, 16), (50, 33, 300), (103, 20, 257), (5, 64, 0)]:
+        for ta in (False, True):
+            if m > 1 or dtype == "int32":
+                check((m, k), (k, n), dtype, ta, fixed={**change, "a_lines": "tile"}, backwards=True)
+    check((3, 50, 300), (3, 300, 33), dtype, True, fixed={**change, "a_lines": "tile"})
+
+
+def test_a_is_copied_where_its_lines_would_not_stay_near():
+    def lines(m, n, k, transpose_a, **machine):
+        graph = product(*(Aval(s, dtypes.float32) for s in ((k, m) if transpose_a else (m, k), (k, n))), transpose_a)
+        (unit,) = cut(Cluster("contraction", graph)).units
+        return choose(unit, replace(targets.find(machine.pop("name", "x86-64-v3")), **machine)).a_lines
+
+    assert lines(512, 128, 2048, True) == lines(128, 784, 512, True) == "tile"
+    assert lines(512, 32, 2048, True) == "none"  # few columns share it
+    assert lines(496, 128, 64, True) == "none"  # the next tile finds its lines in L1
+    assert lines(512, 128, 64, True) == lines(512, 128, 64, True, l1_ways=4) == "tile"
+    assert lines(512, 128, 64, True, l1_ways=512) == "none"  # of which a cache of one set keeps all
+    assert lines(512, 512, 512, False) == lines(1024, 1024, 1024, False, l3=32 << 20) == "none"  # L3 holds them
+    assert lines(2048, 2048, 2048, False) == "tile"
+    assert lines(2048, 2048, 2048, False, l2_ways=8192) == "none"
+    assert lines(2048, 2048, 2032, False, l3=1 << 20) == "none"  # rows fall into all sets
+    assert lines(2048, 2048, 2048, True, name="x86-64-v4") == "none"  # 24 multiply-adds hide it
 
 
 @pytest.mark.accept("LIN-01")

@@ -12,7 +12,7 @@ from typing import Any
 from flambeau.compiler.codegen.gpu.loops import transposed
 from flambeau.compiler.codegen.lane_folds import chunks_of
 from flambeau.compiler.codegen.loops.phases import Stages
-from flambeau.compiler.codegen.products.operands import lines_of
+from flambeau.compiler.codegen.products.operands import lines_of, unit_of_lhs
 from flambeau.compiler.codegen.units import LoopNest, OwnNest, ProductNest, Unit
 from flambeau.compiler.schedules import gpu
 from flambeau.compiler.schedules.form import Schedule, first
@@ -158,12 +158,17 @@ def _windows(nest: LoopNest, schedule: Windows, machine: Target) -> str | None:
 def _product(nest: ProductNest, schedule: Product, machine: Target) -> str | None:
     c = nest.c
     for name, lines, factor in (("a_lines", schedule.a_lines, c.lhs), ("b_lines", schedule.b_lines, c.rhs)):
-        if (lines == "none") is factor.is_computed:
+        if lines == "tile":
+            if unit_of_lhs(c) == "neither":
+                return f"{name} is tile, and elements of A are not adjacent in memory. Give {lines_of(factor)}."
+        elif (lines == "none") is factor.is_computed:
             right = lines_of(factor) if factor.is_computed else "none"
             return f"{name} is {lines}, and that operand {'is computed' if factor.is_computed else 'lies in memory'}. Give {right}."
     if not schedule.m_block < c.m + schedule.rows or not schedule.n_block < c.n + schedule.columns:
         return f"a block of C is larger than C, {repr_of(c.m)} x {repr_of(c.n)}. Give smaller m_block and n_block."
-    length: Int = 0 if schedule.a_lines == "none" else BLOCK if schedule.a_lines == "row" else schedule.m_block
+    length: Int = (
+        0 if schedule.a_lines in ("none", "tile") else BLOCK if schedule.a_lines == "row" else schedule.m_block
+    )
     least = ceil_div(length, schedule.lanes) * schedule.lanes
     if not schedule.a_pitch >= least or (length == 0 and schedule.a_pitch):
         given, right = repr_of(schedule.a_pitch), "0" if length == 0 else "at least that"

@@ -211,7 +211,12 @@ class Product(Tiles):
     )
     ahead: int = count("rows of B that are asked for before the tile that packs them reads them", 0)
     a_lines: str = word(
-        "how a computed A lies in scratch: in rows or columns; none: it is read in place", "none", "row", "column"
+        "how A lies in scratch: computed in rows or columns, or a copy in which the rows of a tile lie side by side; none: it is "
+        "read in place",
+        "none",
+        "row",
+        "column",
+        "tile",
     )
     a_unroll: int = count("vectors per round while A is computed", 1, _MOST_UNROLLED)
     a_pitch: Int = size("elements from line to line of a computed A", 0)  # noqa: RUF009

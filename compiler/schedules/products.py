@@ -10,10 +10,11 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from flambeau.compiler.codegen.products.operands import Contraction, Factor, lines_of, unit_of_rhs
+from flambeau.compiler.codegen.products.operands import Contraction, Factor, lines_of, unit_of_lhs, unit_of_rhs
 from flambeau.compiler.codegen.units import ProductNest
 from flambeau.compiler.schedules.kinds import DotProduct, Product, VectorProduct
 from flambeau.compiler.targets import Target
+from flambeau.compiler.targets.target import LINE
 from flambeau.dialects.orders import BLOCK, LANES
 from flambeau.dialects.size import Int, Size, ceil_div, hint, maximum, minimum
 
@@ -39,6 +40,11 @@ WORTH = 128
 #: Chains that fill the latency of two multiply-add units. Columns that fill no tile go vector by vector: that takes at least so
 #: many times as long, and longer where the rows of a tile are fewer chains.
 CHAINS, BORDER = 8, 1.3
+#: Cycles that a tile waits for a cache line beyond L1 unless a step's multiply-adds, two a cycle, hide them. A copy of A pays
+#: where so many cycles per step along k are saved by all tiles that read it.
+LINE_CYCLES, COPY_CYCLES = 8.0, 9.0
+#: Columns of C that share a copy of A, where there are so many.
+COPIED_COLUMNS = 512
 #: Steps along k per round.
 STEPS = 2
 #: Steps and leaves of a computed operand that is written out several times in a row, or between the arithmetic of a tile.
@@ -65,7 +71,8 @@ def product(nest: ProductNest, machine: Target, fixed: Fixed) -> Product:
     itemsize = c.dtype.itemsize
     lanes = fixed.get("lanes", machine.lanes(itemsize))
     pack_rows = fixed.get("pack_rows", PACK_ROWS)
-    rows, vectors = _tile(c, lanes, machine, pack_rows, fixed)
+    copied = fixed.get("a_lines", "tile" if copy_pays(c, lanes, machine) else "none") == "tile"
+    rows, vectors = _tile(c, lanes, machine, pack_rows, copied, fixed)
     wide = tiles_of(machine)[0].vectors
     most_rows = max(rows, machine.l2 // (BLOCK * itemsize) // rows * rows)
     width, work = lanes * vectors, fixed.get("grain", ITEM_WORK)
@@ -75,11 +82,14 @@ def product(nest: ProductNest, machine: Target, fixed: Fixed) -> Product:
         most_columns = 10 * wide * lanes
         if c.lhs.is_computed:
             blocks = wide_blocks(c, ceil_div(c.n, width), wanted, most_rows)
+        elif copied:
+            blocks = _copied_blocks(c, ceil_div(c.n, width), wanted, max(rows, most_rows // 2))
         else:
             blocks = _blocks(c, ceil_div(c.n, width), wanted, (most_rows, most_columns, pack_rows))
         m_block = ceil_div(c.m, blocks[0] * rows) * rows if m_block is None else m_block
         n_block = ceil_div(ceil_div(c.n, width), blocks[1]) * width if n_block is None else n_block
-    a_lines, b_lines = (fixed.get(name, lines_of(x)) for name, x in (("a_lines", c.lhs), ("b_lines", c.rhs)))
+    a_lines = fixed.get("a_lines", "tile" if copied else lines_of(c.lhs))
+    b_lines = fixed.get("b_lines", lines_of(c.rhs))
     short_b = is_short(c.rhs)
     return Product(
         lanes, rows, vectors, fixed.get("steps", STEPS), m_block, n_block, pack_rows, fixed.get("ahead", AHEAD),
@@ -114,7 +124,7 @@ def rows_beside(machine: Target, vectors: int) -> list[int]:
 
 def pitch(lines: str, m_block: Int, lanes: int) -> Int:
     """The distance between lines of a computed block of A: an odd number of vectors, for the sake of cache sets."""
-    if lines == "none":
+    if lines in ("none", "tile"):
         return 0
     return (ceil_div(BLOCK if lines == "row" else m_block, lanes) // 2 * 2 + 1) * lanes
 
@@ -159,7 +169,40 @@ def wide_blocks(c: Contraction, panels: Any, wanted: Any, most_rows: int) -> tup
     return m_blocks, minimum(most, maximum(1, ceil_div(wanted, c.batches * m_blocks)))
 
 
-def _tile(c: Contraction, lanes: int, machine: Target, pack_rows: int, fixed: Fixed) -> RegisterTile:
+def _copied_blocks(c: Contraction, panels: Any, wanted: Any, most_rows: int) -> tuple[Any, Any]:
+    """Blocks of rows and of columns where A is copied, once for each block of columns: as few of these as threads need."""
+    wanted = minimum(ITEMS // 4, ceil_div(wanted, c.batches))
+    m_blocks = maximum(ceil_div(c.m, most_rows), minimum(wanted, c.m // LEAST_ROWS))
+    n_blocks = minimum(ceil_div(wanted, m_blocks), c.n // LEAST_ROWS)
+    return m_blocks, maximum(1, minimum(panels, maximum(n_blocks, c.n // COPIED_COLUMNS)))
+
+
+def copy_pays(c: Contraction, lanes: int, machine: Target) -> bool:
+    """Whether tiles read a copy of A, in which what they need lies in order. In place they wait for cache lines that are not
+    near: where rows are adjacent each step along k needs a line of its own, of which the next tile finds no trace if the lines
+    of a k-block and a panel of B do not fit into L1; where columns are, caches foresee what comes from L3, but not from memory:
+    there it matters that rows of a block that share cache sets drive each other from L2. The multiply-adds of a step hide as much
+    of that as they take."""
+    unit, itemsize = unit_of_lhs(c), c.dtype.itemsize
+    if unit == "neither" or isinstance(c.n, Size):
+        return False
+    tile = tiles_of(machine)[0]
+    long, used = min(hint(c.k), BLOCK), tile.rows * itemsize / LINE
+    if unit == "row":
+        near = machine.lines_kept(1, hint(c.lhs.column) * itemsize)
+        room = machine.l1 // LINE - long * lanes * tile.vectors * itemsize // LINE
+        missing = used if min(near, room) >= long else 1.0
+    else:
+        rows = min(hint(c.m), machine.l2 // (BLOCK * itemsize))
+        lines = -(-long * itemsize // LINE)
+        stays = machine.lines_kept(2, hint(c.lhs.row) * itemsize, lines) >= rows * lines
+        bytes_ = hint(c.batches * (c.m * c.k + c.k * c.n + c.m * c.n)) * itemsize
+        missing = 0.0 if stays or bytes_ <= machine.l3 else used
+    waits = missing * max(0.0, LINE_CYCLES - tile.rows * tile.vectors / 2)
+    return waits * min(c.n, COPIED_COLUMNS) > COPY_CYCLES * lanes * tile.vectors
+
+
+def _tile(c: Contraction, lanes: int, machine: Target, pack_rows: int, copied: bool, fixed: Fixed) -> RegisterTile:
     """The register tile, around what is fixed of it and of the blocks that it has to fill."""
     vectors, rows = fixed.get("vectors"), fixed.get("rows")
     tiles: list[RegisterTile] = [*tiles_of(machine)]
@@ -169,10 +212,12 @@ def _tile(c: Contraction, lanes: int, machine: Target, pack_rows: int, fixed: Fi
         tiles = [t._replace(rows=rows) for t in tiles if t.rows >= rows] or [tiles[0]._replace(rows=rows)]
     m_block, n_block = fixed.get("m_block", 0), fixed.get("n_block", 0)
     tiles = [t for t in tiles if not (m_block % t.rows or n_block % (lanes * t.vectors))] or tiles
-    return tiles[0] if isinstance(c.n, Size) else min(tiles, key=lambda t: _cost(c, lanes, t, machine, pack_rows))
+    return (
+        tiles[0] if isinstance(c.n, Size) else min(tiles, key=lambda t: _cost(c, lanes, t, machine, pack_rows, copied))
+    )
 
 
-def _cost(c: Contraction, lanes: int, tile: RegisterTile, machine: Target, pack_rows: int) -> float:
+def _cost(c: Contraction, lanes: int, tile: RegisterTile, machine: Target, pack_rows: int, copied: bool) -> float:
     """Elements of C as if all were computed in whole tiles of the wide kind, the machine's first."""
     m, whole = hint(c.m), c.n // (lanes * tile.vectors) * lanes * tile.vectors
     border = max(BORDER, CHAINS / tile.rows) * lanes * -(-(c.n - whole) // lanes)
@@ -180,7 +225,8 @@ def _cost(c: Contraction, lanes: int, tile: RegisterTile, machine: Target, pack_
         pace = 1.0
     else:
         shared = unit_of_rhs(c) != "column" or m >= pack_rows
-        pace = 0.98 if shared and m * BLOCK * c.dtype.itemsize <= machine.l2 // 2 else 1.03
+        near = m * BLOCK * c.dtype.itemsize <= machine.l2 // 2
+        pace = 0.95 if copied else 0.98 if shared and near else 1.03
     return pace * (whole + border) * -(-m // tile.rows) * tile.rows
 
 

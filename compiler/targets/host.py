@@ -24,7 +24,7 @@ def target() -> Target:
     text = ",".join(f"{'+' if on else '-'}{name}" for name, on in sorted(features.items()))
     if vector_bytes == 64:
         text += ",-prefer-256-bit"
-    sizes = cache_sizes(_CACHES)
+    sizes, ways = cache_sizes(_CACHES), cache_ways(_CACHES)
     return Target(
         name="host",
         triple=triple,
@@ -35,6 +35,8 @@ def target() -> Target:
         l1=sizes.get(1, 32 << 10),
         l2=sizes.get(2, 1 << 20),
         l3=sizes.get(3, 8 << 20),
+        l1_ways=ways.get(1, 8),
+        l2_ways=ways.get(2, 8),
     )
 
 
@@ -96,12 +98,24 @@ def _vectors(features: dict[str, bool]) -> tuple[int, int]:
 
 def cache_sizes(folder: Path) -> dict[int, int]:
     """Bytes of data (or unified) cache per level, from sysfs; levels it does not tell are absent."""
-    sizes: dict[int, int] = {}
+    sizes = _of_caches(folder, "size")
+    return {level: int(size.rstrip("KM")) << {"K": 10, "M": 20}.get(size[-1], 0) for level, size in sizes.items()}
+
+
+def cache_ways(folder: Path) -> dict[int, int]:
+    """Lines of one set per level, likewise."""
+    ways = {level: int(text) for level, text in _of_caches(folder, "ways_of_associativity").items()}
+    return {level: count for level, count in ways.items() if count > 0}
+
+
+def _of_caches(folder: Path, what: str) -> dict[int, str]:
+    """What sysfs says of the caches for data, per level: a number with or without K or M."""
+    found: dict[int, str] = {}
     for index in folder.glob("index*"):
         try:
-            kind, level, size = ((index / name).read_text().strip() for name in ("type", "level", "size"))
-            if kind != "Instruction":
-                sizes[int(level)] = int(size.rstrip("KM")) << {"K": 10, "M": 20}.get(size[-1], 0)
-        except (OSError, ValueError):
+            kind, level, text = ((index / name).read_text().strip() for name in ("type", "level", what))
+        except OSError:
             continue
-    return sizes
+        if kind != "Instruction" and level.isdigit() and text.rstrip("KM").isdigit():
+            found[int(level)] = text
+    return found

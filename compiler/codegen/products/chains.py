@@ -14,12 +14,11 @@ from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.products.kernel import Epilogue, KernelEmitter
 from flambeau.compiler.codegen.values import storage_bytes
 from flambeau.compiler.schedules.kinds import Tiles
+from flambeau.compiler.targets.target import LINE
 from flambeau.dialects.orders import BLOCK
 
 #: Length of an FMA chain; part of the language's meaning (docs/architecture.md, "Contractions").
 K_BLOCK = BLOCK
-#: Bytes of a cache line.
-LINE = 64
 
 Compute = Callable[[Val, int], Val]
 
@@ -57,12 +56,14 @@ class TileText:
 
 
 class RowSource(NamedTuple):
-    """Where tiles read A over one k-block: row `first` begins at `start`; the strides between rows and along k."""
+    """Where tiles read A over one k-block: row `first` begins at `start`; the strides between rows and along k. With `packed` the
+    rows of a tile lie side by side, all of them, whatever those beyond the border hold."""
 
     start: Val
     first: Val | None
     row: Val
     k: Val
+    packed: bool = False
 
 
 class PanelSource(NamedTuple):
@@ -95,7 +96,10 @@ class Chains(KernelEmitter):
 
     def row_pointers(self, a: RowSource, rows: Val) -> list[Val]:
         """Where each row of A begins; rows beyond the border repeat the last one and are never stored."""
-        b, last = self.b, self.b.sub(rows, 1)
+        b = self.b
+        if a.packed:
+            return [b.address(a.start, i, self.element) for i in range(self.schedule.rows)]
+        last = b.sub(rows, 1)
         return [b.address(a.start, b.mul(b.minimum(last, i), a.row), self.element) for i in range(self.schedule.rows)]
 
     def chains(self, pointers: list[Val], a_k: Val, source: PanelSource, noted: Val | None = None) -> list[Val]:

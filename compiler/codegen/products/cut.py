@@ -14,7 +14,14 @@ from typing import Any
 from flambeau.compiler.codegen.lane_folds import chunks_of
 from flambeau.compiler.codegen.products.dots import DotSpec, dot_kernel, fits
 from flambeau.compiler.codegen.products.kernel import Epilogue, in_order, make_leaf
-from flambeau.compiler.codegen.products.operands import Contraction, Factor, MatrixAccess, read, unit_of_rhs
+from flambeau.compiler.codegen.products.operands import (
+    Contraction,
+    Factor,
+    MatrixAccess,
+    read,
+    unit_of_lhs,
+    unit_of_rhs,
+)
 from flambeau.compiler.codegen.products.prologue import Prologue, prologue, strides
 from flambeau.compiler.codegen.products.results import in_place, place_sums
 from flambeau.compiler.codegen.products.tile import TileSpec, panels_kernel, tile_kernel
@@ -66,7 +73,8 @@ class _Tiled:
         rank, epilogue, unit = len(c.batch), make_epilogue(c), unit_of_rhs(c)
         left = prologue("a", c.lhs, c.dtype.mlir, schedule.a_lines)
         right = prologue("b", c.rhs, c.dtype.mlir, schedule.b_lines)
-        spec = TileSpec(c.dtype.mlir, schedule, epilogue, accumulator, self.masks, unit, rank, left, right)
+        a_unit = unit_of_lhs(c) if schedule.a_lines == "tile" else "column"
+        spec = TileSpec(c.dtype.mlir, schedule, epilogue, accumulator, self.masks, unit, rank, left, right, a_unit)
         source, names = tile_kernel(spec)
         outputs = [Operand("value", v) for v, _, _ in c.outputs]
         if accumulator is not None:

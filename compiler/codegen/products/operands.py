@@ -303,6 +303,13 @@ def unit_of_rhs(c: Contraction) -> str:
     return "column" if c.rhs.column == 1 or c.n == 1 else "row" if c.rhs.row == 1 or c.k == 1 else "neither"
 
 
+def unit_of_lhs(c: Contraction) -> str:
+    """The direction in which elements of an A in memory are adjacent."""
+    if c.lhs.is_computed:
+        return "neither"
+    return "column" if c.lhs.column == 1 else "row" if c.lhs.row == 1 else "neither"
+
+
 def lines_of(factor: Factor) -> str:
     """The lines that most leaves of a computed operand run along, "row" or "column"; "none" if it only lies in memory."""
     if not factor.is_computed:

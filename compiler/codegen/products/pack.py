@@ -6,10 +6,12 @@ anything: they are computed with and never stored. Next: `tile.py`, which packs 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from flambeau.compiler.codegen.emitter import Emitter, Val
 from flambeau.compiler.codegen.values import storage_bytes
+from flambeau.compiler.targets.target import LINE
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,116 @@ class Packer:
         target = b.address(panel, b.add(b.mul(r, self.width), c), self.element)
         for i, line in enumerate(transposed(b, lines)):
             b.store(line, target, i * self.width)
+
+
+@dataclass(frozen=True)
+class TileRows:
+    """Writes blocks of A for register tiles of `height` rows: elements of these side by side, column after column, and tiles
+    `height * pitch` elements apart. Between them is room for a vector that ends beyond its tile. Columns that lie apart are asked
+    for so far `ahead`."""
+
+    b: Emitter
+    element: str
+    lanes: int
+    height: int
+    pitch: int
+    ahead: int
+
+    def pack(self, block: Submatrix, target: Val, unit: str) -> None:
+        """Copy; rows beyond the border repeat the last one. `unit` says along which index elements are adjacent."""
+        if unit == "row":
+            self._copy(block, target)
+        else:
+            self._turn(block, target)
+
+    def _tiles(self, target: Val, row: Val, count: int) -> list[Val]:
+        """Where so many tiles begin, from the one of a row on."""
+        b = self.b
+        return [b.address(target, b.mul(b.add(row, i * self.height), self.pitch), self.element) for i in range(count)]
+
+    def _copy(self, block: Submatrix, target: Val) -> None:
+        """So many tiles at once that their rows are whole cache lines; what is left tile by tile, and row by row."""
+        b, height = self.b, self.height
+        line = LINE // storage_bytes(self.element)
+        group = line // math.gcd(line, height)
+        beyond = -height % self.lanes  # where whole vectors end beyond the last tile
+        far = b.maximum(b.sub(block.rows, beyond), 0)
+        grouped = b.mul(b.div_unsigned(far, group * height), group * height)
+        whole = b.mul(b.div_unsigned(block.rows, height), height)
+        with b.loop(0, grouped, group * height) as rs:
+            tiles = self._tiles(target, rs.index, group)
+            with b.loop(0, block.columns) as ks:
+                source = b.address(block.source, b.add(rs.index, b.mul(ks.index, block.column)), self.element)
+                to = b.mul(ks.index, height)
+                if self.ahead:
+                    later = b.add(rs.index, b.mul(b.add(ks.index, self.ahead), block.column))
+                    for i in range(0, group * height, line):
+                        b.prefetch(block.source, b.add(later, i), self.element)
+                for t, tile in enumerate(tiles):
+                    for i in range(0, height, self.lanes):
+                        x = b.load(source, t * height + i, self.element, self.lanes)
+                        b.store(x, tile, b.add(to, i))
+        with b.loop(grouped, whole, height) as rs:
+            (tile,) = self._tiles(target, rs.index, 1)
+            with b.loop(0, block.columns) as ks:
+                source = b.address(block.source, b.add(rs.index, b.mul(ks.index, block.column)), self.element)
+                to = b.mul(ks.index, height)
+                for i, lanes in parts_of(height, self.lanes):
+                    b.store(b.load(source, i, self.element, lanes), tile, b.add(to, i))
+        with b.loop(whole, block.rows, height) as rs:
+            self._elements(block, target, rs.index, b.const(0, "i64"))
+
+    def _elements(self, block: Submatrix, target: Val, row: Val, first: Val) -> None:
+        """The tile of a row from column `first` on, element by element."""
+        b = self.b
+        (tile,) = self._tiles(target, row, 1)
+        last = b.sub(block.rows, 1)
+        with b.loop(first, block.columns) as ks, b.loop(0, self.height) as rs:
+            line = b.mul(b.minimum(b.add(row, rs.index), last), block.row)
+            x = b.load(block.source, b.add(line, b.mul(ks.index, block.column)), self.element)
+            b.store(x, tile, b.add(b.mul(ks.index, self.height), rs.index))
+
+    def _turn(self, block: Submatrix, target: Val) -> None:
+        """Squares through registers, of as many tiles as their lines hold."""
+        b, height, lanes = self.b, self.height, self.lanes
+        count = max(1, lanes // height)
+        whole = b.mul(b.div_unsigned(block.columns, lanes), lanes)
+        last = b.sub(block.rows, 1)
+        with b.loop(0, block.rows, count * height) as rs:
+            tiles = self._tiles(target, rs.index, count)
+            starts = range(0, count * height, lanes)
+            lines = [
+                b.address(block.source, b.mul(b.minimum(b.add(rs.index, i), last), block.row), self.element)
+                for i in range(len(starts) * lanes)
+            ]
+            with b.loop(0, whole, lanes) as ks:
+                squares = [
+                    transposed(b, [b.load(x, ks.index, self.element, lanes) for x in lines[c : c + lanes]])
+                    for c in starts
+                ]
+                for k in range(lanes):
+                    to = b.mul(b.add(ks.index, k), height)
+                    for c, square in zip(starts, squares, strict=True):
+                        for t, tile in enumerate(
+                            tiles
+                        ):  # what ends beyond its tile is written again by the next column
+                            begin, end = max(0, t * height - c), min(lanes, (t + 1) * height - c)
+                            x = b.shuffle(square[k], square[k], list(range(begin, end))) if begin else square[k]
+                            b.store(x, tile, b.add(to, max(0, c - t * height)))
+            with b.loop(0, count * height, height) as ts:
+                row = b.add(rs.index, ts.index)
+                with b.if_(b.cmp("lt", row, block.rows)):
+                    self._elements(block, target, row, whole)
+
+
+def parts_of(count: int, lanes: int) -> list[tuple[int, int]]:
+    """Runs of lanes, powers of two, that cover `count` exactly: where each begins, and how long it is."""
+    parts, at = [], 0
+    while at < count:
+        run = min(lanes, 1 << (count - at).bit_length() - 1)
+        parts.append((at, run))
+        at += run
+    return parts
 
 
 def transposed(b: Emitter, lines: list[Val]) -> list[Val]:

@@ -1,10 +1,10 @@
 """The matrix-product kernel: blocks of C, k-blocks of 256, register tiles of a few rows by a few vectors.
 
-In: `TileSpec`. Out: kernel text. A is read where it lies, by any strides; B too if its rows are adjacent and few rows of A
-share them, otherwise one panel at a time is packed into scratch. Computed operands are computed into scratch: a block
-of A at the start of each k-block, B panel by panel. Items of the parallel loop are blocks of C. A full tile goes straight
-to C. Border tiles, and every tile that gets an epilogue, pass through scratch, where one loop over rows and vectors
-finishes them. Next: `pack.py`, `prologue.py`.
+In: `TileSpec`. Out: kernel text. A is read where it lies, by any strides, or a block of it is copied first; B is read where it
+lies if its rows are adjacent and few rows of A share them, otherwise one panel at a time is packed into scratch. Computed
+operands are computed into scratch: a block of A at the start of each k-block, B panel by panel. Items of the parallel loop are
+blocks of C. A full tile goes straight to C. Border tiles, and every tile that gets an epilogue, pass through scratch, where one
+loop over rows and vectors finishes them. Next: `pack.py`, `prologue.py`.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import NamedTuple
 from flambeau.compiler.codegen.emitter import Val
 from flambeau.compiler.codegen.products.chains import K_BLOCK, Chains, Compute, PanelSource, RowSource, TileText
 from flambeau.compiler.codegen.products.kernel import KernelEmitter
-from flambeau.compiler.codegen.products.pack import Packer, Submatrix
+from flambeau.compiler.codegen.products.pack import Packer, Submatrix, TileRows
 from flambeau.compiler.codegen.products.prologue import Computer, OperandLines, Prologue
 from flambeau.compiler.codegen.values import storage_bytes
 from flambeau.compiler.kernel import KernelSource
 from flambeau.compiler.schedules.kinds import Product
-from flambeau.dialects.size import Int, Size
+from flambeau.dialects.size import Int, Size, ceil_div
 
 
 @dataclass(frozen=True)
 class TileSpec(TileText):
     """What text of products depends on. `masks`: the machine has masked loads and stores.
 
-    `b_unit` is the direction in which B's elements are adjacent: "column", "row" or "neither" (see `pack.py`); `lhs` and
-    `rhs` say how operands are computed that do not lie in memory.
+    `b_unit` is the direction in which B's elements are adjacent: "column", "row" or "neither" (see `pack.py`), `a_unit` that of
+    an A that is copied; `lhs` and `rhs` say how operands are computed that do not lie in memory.
     """
 
     schedule: Product
@@ -38,6 +38,7 @@ class TileSpec(TileText):
     batch_rank: int
     lhs: Prologue | None = None
     rhs: Prologue | None = None
+    a_unit: str = "column"
 
     @property
     def first_rhs(self) -> int:
@@ -56,8 +57,13 @@ class TileSpec(TileText):
 
     @property
     def scratch(self) -> Int:
-        """Bytes for one tile, one packed panel of B and, where A is computed, a block of it."""
+        """Bytes for one tile, one packed panel of B and, where A is computed or copied, a block of it."""
         elements: Int = (self.rows + K_BLOCK) * self.columns
+        if self.schedule.a_lines == "tile":
+            at_once = self.rows * max(
+                1, self.lanes // self.rows
+            )  # squares fill so many rows, whether they are there or not
+            elements += ceil_div(self.schedule.m_block, at_once) * at_once * (K_BLOCK + self.lanes)
         if self.lhs is not None:
             elements += self.schedule.a_pitch * (self.schedule.m_block if self.lhs.lines == "row" else K_BLOCK)
         return elements * storage_bytes(self.element)
@@ -142,10 +148,17 @@ class _TileWriter(Chains):
                     self._tile(a_at, panel, packs, rows.index, js.index, count, columns)
 
     def _rows(self, a0: Val | None, k: Val, m0: Val, m1: Val) -> RowSource:
-        """Where tiles read A from `k` on: in place, or in a block of scratch that is computed now."""
+        """Where tiles read A from `k` on: in place, or in a block of scratch that is computed or copied now."""
         b, spec, d = self.b, self.spec, self.dim
         if a0 is not None:
-            return RowSource(b.address(a0, b.mul(k, d("a.k")), spec.element), None, d("a.row"), d("a.k"))
+            here = b.address(a0, b.mul(k, d("a.k")), spec.element)
+            if spec.schedule.a_lines != "tile":
+                return RowSource(here, None, d("a.row"), d("a.k"))
+            block = b.address(b.scratch, (spec.rows + K_BLOCK) * spec.columns, spec.element)
+            source = b.address(here, b.mul(m0, d("a.row")), spec.element)
+            tiles = TileRows(b, spec.element, spec.lanes, spec.rows, K_BLOCK + spec.lanes, spec.schedule.ahead)
+            tiles.pack(Submatrix(source, d("a.row"), d("a.k"), b.sub(m1, m0), self.kc), block, spec.a_unit)
+            return RowSource(block, m0, b.const(tiles.pitch, "i64"), b.const(spec.rows, "i64"), packed=True)
         assert spec.lhs is not None
         block = b.address(b.scratch, (spec.rows + K_BLOCK) * spec.columns, spec.element)
         computer = Computer(self, spec.lhs, 0, self.offsets, spec.lanes, spec.masks)
